@@ -1,0 +1,37 @@
+# Two commands matter: `make run` and `make test`. Both set themselves up and need no GPU.
+PYTHON ?= python3
+SOURCE ?= phantom:640x480@30
+FRAMES ?= 150
+OUT ?= out
+RUN_VENV := .venv
+TEST_VENV := .venv-test
+TESTS ?= tests
+
+.PHONY: run test lint bench-overhead clean
+
+run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
+	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
+
+test: $(TEST_VENV)/ready  ## set up everything, then run all tests (BCSEG_DATA names the data, if it is there)
+	$(TEST_VENV)/bin/python -m pytest $(TESTS)
+
+lint: $(TEST_VENV)/ready  ## ruff and mypy
+	$(TEST_VENV)/bin/ruff check .
+	$(TEST_VENV)/bin/ruff format --check .
+	$(TEST_VENV)/bin/mypy
+
+bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
+	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead
+
+$(RUN_VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(RUN_VENV)
+	$(RUN_VENV)/bin/pip install --quiet --editable ".[cpu]"
+	touch $@
+
+$(TEST_VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(TEST_VENV)
+	$(TEST_VENV)/bin/pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(RUN_VENV) $(TEST_VENV) $(OUT)

@@ -1,0 +1,101 @@
+"""The Lightning module: one training step, validation on whole frames, optimiser and schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from bcseg_edge.frames import CLASSES
+from bcseg_edge.tiling import TileGrid
+from bcseg_train.dataset import ValidationFrames
+from bcseg_train.losses import combined_loss
+from bcseg_train.models import ModelSpec, SegmentationNet
+from bcseg_train.recipes import Recipe
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains a `SegmentationNet` by a `Recipe`.
+
+    Logged each epoch: `train_loss`, `val_loss`, and over all pixels of the whole validation frames `val_iou_CLASS`,
+    `val_mean_iou`, `val_lesion_iou` (benign and malignant as one), `val_mean_dice`.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, recipe: Recipe, steps_per_epoch: int, validation: ValidationFrames | None
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters({"spec": dataclasses.asdict(spec), "recipe": recipe.model_dump(mode="json")})
+        self.recipe = recipe
+        self.steps_per_epoch = steps_per_epoch
+        self.validation = validation
+        self.model = SegmentationNet(spec)
+        self.confusion = MulticlassConfusionMatrix(len(CLASSES))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        recipe = self.recipe
+        optimizers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        optimizer = optimizers[recipe.optimizer](
+            self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        scheduler = LambdaLR(optimizer, self._learning_rate_factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _learning_rate_factor(self, step: int) -> float:
+        if self.recipe.schedule == "constant":
+            return 1.0
+        warmup = self.recipe.warmup_epochs * self.steps_per_epoch
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = (step - warmup) / max(1.0, self.recipe.epochs * self.steps_per_epoch - warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) + 1e-3
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        patches, labels = batch  # uint8 [N, 1, h, w], int64 [N, h, w]
+        loss = self._loss(self.model(patches), labels)
+        self.log(
+            "train_loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            batch_size=len(patches),
+            sync_dist=True,
+        )
+        return loss
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return combined_loss(logits, labels, self.recipe.loss.dice, self.recipe.loss.cross_entropy)
+
+    def validation_step(self, positions: Tensor, _: int) -> None:
+        if self.validation is None:
+            return
+        for position in positions.tolist():  # frames differ in size: one at a time
+            frame, truth = self.validation.frames[position]
+            grid = TileGrid(frame.shape, self.recipe.window_hw, self.recipe.tiling)
+            patches = torch.from_numpy(grid.split(frame)).to(self.device)
+            logits = grid.stitch(self.model(patches).float().cpu().numpy())  # [3, H, W]
+            whole = torch.from_numpy(logits).unsqueeze(0)
+            labels = torch.from_numpy(truth).long().unsqueeze(0)
+            self.confusion.update(whole.argmax(1).to(self.device), labels.to(self.device))
+            self.log("val_loss", self._loss(whole, labels), on_epoch=True, batch_size=1, sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        counts = self.confusion.compute().double()  # [truth, predicted]
+        self.confusion.reset()
+        overlap, either = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
+        iou = overlap / either.clamp(min=1)
+        dice = 2 * overlap / (counts.sum(0) + counts.sum(1)).clamp(min=1)
+        lesion_overlap = counts[1:, 1:].sum()
+        values = {f"val_iou_{name}": value for name, value in zip(CLASSES, iou, strict=True)}
+        values["val_mean_iou"] = iou.mean()
+        values["val_mean_dice"] = dice.mean()
+        values["val_lesion_iou"] = lesion_overlap / (counts.sum() - counts[0, 0]).clamp(min=1)
+        self.log_dict({name: value.float() for name, value in values.items()}, prog_bar=False)
+        self.log("mean_iou", iou.mean().float(), prog_bar=True, logger=False)
