@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from bcseg_edge.errors import DataError
@@ -18,6 +18,7 @@ from bcseg_edge.tiling import TileGrid
 from bcseg_train.busi import Sample, read_busi
 from bcseg_train.dataset import EpochSampler, TrainingPatches, ValidationFrames
 from bcseg_train.encoder_weights import load_encoder_weights
+from bcseg_train.logs import metrics_logger
 from bcseg_train.models import find_spec
 from bcseg_train.module import SegmentationModule
 from bcseg_train.recipes import Recipe, load_recipe
@@ -109,7 +110,7 @@ def train(options: TrainOptions) -> TrainResult:
         save_last=True,
         enable_version_counter=False,
     )
-    trainer = _trainer(options, recipe, keeper)
+    trainer = _trainer(options, recipe, keeper, checkpoint)
     with warnings.catch_warnings():
         # Workers: frames are in memory, and two cores are better used by the network.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -186,7 +187,7 @@ def _statistics_patches(patches: TrainingPatches, recipe: Recipe) -> torch.Tenso
     return torch.from_numpy(np.concatenate([grid.split(frame)[:2] for frame, grid in grids]))
 
 
-def _trainer(options: TrainOptions, recipe: Recipe, keeper: ModelCheckpoint) -> pl.Trainer:
+def _trainer(options: TrainOptions, recipe: Recipe, keeper: ModelCheckpoint, resumed_from: Path | None) -> pl.Trainer:
     callbacks: list[Callback] = [keeper]
     if recipe.average_decay:
         callbacks.append(EMAWeightAveraging(decay=recipe.average_decay))
@@ -202,7 +203,7 @@ def _trainer(options: TrainOptions, recipe: Recipe, keeper: ModelCheckpoint) -> 
         gradient_clip_val=recipe.gradient_clip or None,
         callbacks=callbacks,
         logger=[
-            CSVLogger(options.output, name="", version=""),
+            metrics_logger(options.output, resumed_from),
             TensorBoardLogger(options.output, name="", version=""),
         ],
         log_every_n_steps=1,
