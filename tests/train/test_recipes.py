@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from bcseg_edge.errors import DataError
 from bcseg_train.recipes import RECIPE_FOLDER, load_recipe
 
@@ -47,4 +48,4 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, old: str, new: str, reason: s
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
     with pytest.raises(DataError) as caught:
         load_recipe("nothing")
-    assert "paper, strong" in caught.value.hint
+    assert "paper, strong, strong-patches" in caught.value.hint

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from bcseg_edge.errors import DataError
 from bcseg_train.models import load_checkpoint
 from bcseg_train.train import TrainOptions, train

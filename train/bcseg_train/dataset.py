@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -152,5 +151,4 @@ def _all_tiles(frames: list[tuple[UInt8Array, UInt8Array]], recipe: Recipe) -> l
 
 
 def _item_seed(seed: int, epoch: int, position: int) -> int:
-    state: npt.NDArray[np.uint64] = np.random.SeedSequence((seed, epoch, position)).generate_state(1, np.uint64)
-    return int(state[0])
+    return int(np.random.SeedSequence((seed, epoch, position)).generate_state(1, np.uint64)[0])

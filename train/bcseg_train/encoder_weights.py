@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
+import numpy.typing as npt
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
@@ -176,18 +177,19 @@ def read_tflite_convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
         tflite.BuiltinOperator.DEPTHWISE_CONV_2D: (3, 0, 1, 2),
     }
 
-    def dequantize(index: int, dtype: type) -> np.ndarray:
+    def dequantize(index: int, dtype: type) -> npt.NDArray[np.float32]:
         tensor = graph.Tensors(index)
         raw = tflite_model.Buffers(tensor.Buffer()).DataAsNumpy().view(dtype).reshape(tensor.ShapeAsNumpy())
         quantization = tensor.Quantization()
-        return (raw.astype(np.float32) - quantization.ZeroPointAsNumpy()) * quantization.ScaleAsNumpy()
+        levels = raw.astype(np.float32) - quantization.ZeroPointAsNumpy()
+        return np.asarray(levels * quantization.ScaleAsNumpy(), np.float32)
 
     convolutions = []
     for index in range(graph.OperatorsLength()):
         operator = graph.Operators(index)
         order = kinds.get(tflite_model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode())
         if order is not None:
-            weight = dequantize(operator.Inputs(1), np.uint8).transpose(order).astype(np.float32)
-            bias = dequantize(operator.Inputs(2), np.int32).astype(np.float32)
+            weight = dequantize(operator.Inputs(1), np.uint8).transpose(order)
+            bias = dequantize(operator.Inputs(2), np.int32)
             convolutions.append((torch.from_numpy(np.ascontiguousarray(weight)), torch.from_numpy(bias)))
     return convolutions

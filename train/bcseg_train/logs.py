@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 METRICS_FILE = "metrics.csv"
 

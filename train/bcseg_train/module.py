@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -38,7 +38,7 @@ class SegmentationModule(pl.LightningModule):
         self.model = SegmentationNet(spec)
         self.confusion = MulticlassConfusionMatrix(len(CLASSES))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         recipe = self.recipe
         optimizers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         optimizer = optimizers[recipe.optimizer](

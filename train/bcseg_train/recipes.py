@@ -26,27 +26,27 @@ class _Section(BaseModel):
 class Augmentation(_Section):
     """Probabilities (0 to 1) and strengths of `augment.py`'s transforms."""
 
-    horizontal_flip: float = Field(0.0, ge=0, le=1)
-    zoom: float = Field(0.0, ge=0, le=1)  # probability of a crop or a margin before scaling to the window
-    min_zoom_area: float = Field(0.4, gt=0, le=1)  # smallest share of the frame that a crop keeps
-    affine: float = Field(0.0, ge=0, le=1)
-    rotation_degrees: float = Field(15.0, ge=0, le=180)
+    horizontal_flip: float = Field(default=0.0, ge=0, le=1)
+    zoom: float = Field(default=0.0, ge=0, le=1)  # probability of a crop or a margin before scaling to the window
+    min_zoom_area: float = Field(default=0.4, gt=0, le=1)  # smallest share of the frame that a crop keeps
+    affine: float = Field(default=0.0, ge=0, le=1)
+    rotation_degrees: float = Field(default=15.0, ge=0, le=180)
     scale_range: tuple[float, float] = (0.8, 1.25)
-    elastic: float = Field(0.0, ge=0, le=1)
-    gain_contrast: float = Field(0.0, ge=0, le=1)
-    depth_gain: float = Field(0.0, ge=0, le=1)
-    speckle: float = Field(0.0, ge=0, le=1)
-    shadow: float = Field(0.0, ge=0, le=1)
-    blur: float = Field(0.0, ge=0, le=1)
-    jpeg: float = Field(0.0, ge=0, le=1)
-    burn_in: float = Field(0.0, ge=0, le=1)  # calipers, text and sector borders drawn into the image
+    elastic: float = Field(default=0.0, ge=0, le=1)
+    gain_contrast: float = Field(default=0.0, ge=0, le=1)
+    depth_gain: float = Field(default=0.0, ge=0, le=1)
+    speckle: float = Field(default=0.0, ge=0, le=1)
+    shadow: float = Field(default=0.0, ge=0, le=1)
+    blur: float = Field(default=0.0, ge=0, le=1)
+    jpeg: float = Field(default=0.0, ge=0, le=1)
+    burn_in: float = Field(default=0.0, ge=0, le=1)  # calipers, text and sector borders drawn into the image
 
 
 class Loss(_Section):
     """Weights of the terms of `losses.combined_loss`."""
 
-    dice: float = Field(1.0, ge=0)
-    cross_entropy: float = Field(0.0, ge=0)
+    dice: float = Field(default=1.0, ge=0)
+    cross_entropy: float = Field(default=0.0, ge=0)
 
 
 class Recipe(_Section):
@@ -62,11 +62,11 @@ class Recipe(_Section):
     batch_size: int = Field(gt=0)
     optimizer: Literal["adam", "adamw"]
     learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = Field(0.0, ge=0)
-    gradient_clip: float = Field(0.0, ge=0)  # norm, 0: none
-    average_decay: float = Field(0.0, ge=0, lt=1)  # of an exponential moving average of the weights, 0: none
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    gradient_clip: float = Field(default=0.0, ge=0)  # norm, 0: none
+    average_decay: float = Field(default=0.0, ge=0, lt=1)  # of an exponential moving average of the weights, 0: none
     loss: Loss = Loss()
     augmentation: Augmentation | None = None
 

@@ -167,7 +167,9 @@ def _world_size(options: TrainOptions) -> int:
     return max(1, per_node) * options.nodes
 
 
-def _training_loader(patches: TrainingPatches, recipe: Recipe, options: TrainOptions) -> DataLoader:
+def _training_loader(
+    patches: TrainingPatches, recipe: Recipe, options: TrainOptions
+) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
     return DataLoader(
         patches,
         batch_size=recipe.batch_size,
