@@ -1,0 +1,165 @@
+"""Finding model files and loading them into a backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bcseg_edge.backends import AUTO, Backend, create_backend
+from bcseg_edge.errors import DataError, ModelError
+from bcseg_edge.frames import Float32Array, UInt8Array
+from bcseg_edge.passport import Passport, Tiling, read_passport
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+PACKAGE = Path(__file__).parent
+SUFFIXES = (".onnx", ".engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model file on disk, verified, not loaded.
+
+    Attributes:
+        path: the `.onnx` or `.engine` file.
+        passport: what its passport says.
+    """
+
+    path: Path
+    passport: Passport
+
+
+class LoadedModel:
+    """A model in a backend, ready to execute patches. Not thread-safe.
+
+    Args:
+        passport: of the model file.
+        backend: that loaded it; owned from now on.
+    """
+
+    def __init__(self, passport: Passport, backend: Backend) -> None:
+        self.passport = passport
+        self.backend_name = backend.name
+        self._backend: Backend | None = backend
+
+    @property
+    def window_hw(self) -> tuple[int, int]:
+        """Size of its patches, px."""
+        return self.passport.window_hw
+
+    @property
+    def tiling(self) -> Tiling:
+        """The tiling it was trained for."""
+        return self.passport.tiling
+
+    @property
+    def max_batch(self) -> int:
+        """Most patches per call of `infer`."""
+        return self.passport.profile.max_batch
+
+    def infer(self, patches: UInt8Array) -> Float32Array:
+        """Execute the network.
+
+        Args:
+            patches: uint8 `[N, 1, h, w]`, 1 <= N <= `max_batch`, h and w the window's.
+
+        Returns:
+            logits: float32 `[N, 3, h, w]`, a fresh array.
+
+        Raises:
+            DataError: patches of another type or shape.
+            ModelError: the model was closed.
+        """
+        if self._backend is None:
+            raise ModelError(f"model {self.passport.name} is closed", "load it again with load_model")
+        fits = patches.ndim == 4 and 1 <= len(patches) <= self.max_batch
+        if not fits or patches.shape[1:] != (1, *self.window_hw) or patches.dtype != np.uint8:
+            height, width = self.window_hw
+            raise DataError(
+                f"expected patches uint8 [1..{self.max_batch}, 1, {height}, {width}], "
+                f"got {patches.dtype} {list(patches.shape)}",
+                "cut frames with TileGrid.split, or use Segmenter",
+            )
+        return self._backend.infer(patches)
+
+    def close(self) -> None:
+        """Release the backend; a second call does nothing."""
+        if self._backend is not None:
+            self._backend.close()
+            self._backend = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def load_model(name_or_path: str | Path, backend: str = AUTO, threads: int | None = None) -> LoadedModel:
+    """Verify a model file and load it.
+
+    Args:
+        name_or_path: a shipped model's name (`edge`) or a model file.
+        backend: `auto`, `openvino` or `onnxruntime`.
+        threads: CPU threads that the backend may use, >= 1; None leaves the choice to it.
+
+    Raises:
+        ModelError: no such model, no passport, a damaged file, or not a bcseg-edge graph.
+        BackendUnavailable: the backend cannot run here.
+        DataError: `threads` below 1.
+    """
+    model = read_model(name_or_path)
+    return LoadedModel(model.passport, create_backend(backend, model.path, model.passport, threads))
+
+
+def read_model(name_or_path: str | Path) -> Model:
+    """Find a model file and verify it against its passport, without loading it.
+
+    Raises:
+        ModelError: no such model, no passport, or a damaged file.
+    """
+    path = find_model(name_or_path)
+    return Model(path, read_passport(path))
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The file of a shipped model's name (`edge`), or the path itself where it names a file.
+
+    A text with a model file's suffix or a folder in it is a path, anything else a name.
+
+    Raises:
+        ModelError: no shipped model of that name, or no such file.
+    """
+    path = Path(name_or_path)
+    if path.suffix in SUFFIXES or len(path.parts) > 1 or isinstance(name_or_path, Path):
+        if not path.is_file():
+            raise ModelError(f"no model file at {path}", "give an existing .onnx file, or a shipped model's name")
+        return path
+    shipped = _shipped_models()
+    if path.name not in shipped:
+        raise ModelError(
+            f"no shipped model is called {str(name_or_path)!r}",
+            f"choose one of: {', '.join(shipped) or '(none is shipped)'}; or give a path ending in .onnx",
+        )
+    return shipped[path.name]
+
+
+def list_models() -> tuple[str, ...]:
+    """Names of the shipped models, sorted."""
+    return tuple(_shipped_models())
+
+
+def _shipped_models() -> dict[str, Path]:
+    """Name to file: `NAME/NAME.onnx` in the package (wheel), or at the root of a source checkout."""
+    roots = [PACKAGE / "models"]
+    if PACKAGE.parent.name == "engine":
+        roots.append(PACKAGE.parents[1] / "models")
+    files = (path for root in roots for path in root.glob("*/*.onnx") if path.stem == path.parent.name)
+    return {path.stem: path for path in sorted(files)}

@@ -1,0 +1,156 @@
+"""From a frame to its segmentation: the host path of one frame."""
+
+from __future__ import annotations
+
+from time import perf_counter_ns
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+
+from bcseg_edge.decision import decide
+from bcseg_edge.errors import DataError
+from bcseg_edge.frames import CLASSES, Float32Array, Segmentation, Timings, UInt8Array
+from bcseg_edge.tiling import TILINGS, TileGrid
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from bcseg_edge.passport import Tiling
+
+
+class PatchModel(Protocol):
+    """What a `Segmenter` needs of a model; `bcseg_edge.models.LoadedModel` is one."""
+
+    @property
+    def window_hw(self) -> tuple[int, int]:
+        """Size of its patches, px."""
+
+    @property
+    def tiling(self) -> Tiling:
+        """The tiling it was trained for."""
+
+    @property
+    def max_batch(self) -> int:
+        """Most patches per call of `infer`, >= 1."""
+
+    def infer(self, patches: UInt8Array) -> Float32Array:
+        """uint8 `[N, 1, h, w]` -> logits float32 `[N, 3, h, w]`, a fresh array; a BcsegError once closed."""
+
+    def close(self) -> None:
+        """Release what it holds; a second call does nothing."""
+
+
+class Segmenter:
+    """Segments frames, one after the other: split, network, stitch, decide.
+
+    It owns `model`: closing one closes the other. Not thread-safe: one segmenter per thread.
+    Frame sizes may change from call to call; a new size costs what the backend needs for another batch size.
+
+    Args:
+        model: from `bcseg_edge.load_model`.
+        tiling: `paper`, `overlap` or `frame`; None takes the one the model was trained for.
+
+    Raises:
+        DataError: an unknown tiling.
+    """
+
+    def __init__(self, model: PatchModel, tiling: Tiling | None = None) -> None:
+        if tiling is not None and tiling not in TILINGS:
+            raise DataError(f"unknown tiling {tiling!r}", f"choose one of: {', '.join(TILINGS)}")
+        self.model = model
+        self.tiling: Tiling = tiling or model.tiling
+        self._grid: TileGrid | None = None
+
+    def __call__(self, frame: UInt8Array) -> Segmentation:
+        """Segment one frame.
+
+        Args:
+            frame: uint8 `[H, W]` (grey) or `[H, W, 3]` (BGR), any H, W >= 1, any strides.
+
+        Returns:
+            Labels and confidence in arrays of their own, and the ms that split, network and stitch
+            (with the decision) took.
+
+        Raises:
+            DataError: `frame` is something else.
+            BcsegError: the model was closed.
+        """
+        started_ns = perf_counter_ns()
+        grey = to_grey(frame)
+        grid = self._grid_for((grey.shape[0], grey.shape[1]))
+        patches = grid.split(grey)  # [N, 1, h, w]
+        split_ns = perf_counter_ns()
+        logits = infer_in_batches(self.model, patches)  # [N, 3, h, w]
+        network_ns = perf_counter_ns()
+        labels, confidence = decide(grid.stitch(logits))
+        stitch_ns = perf_counter_ns()
+        timings = Timings(
+            split_ms=(split_ns - started_ns) / 1e6,
+            network_ms=(network_ns - split_ns) / 1e6,
+            stitch_ms=(stitch_ns - network_ns) / 1e6,
+        )
+        return Segmentation(labels, confidence, timings)
+
+    def close(self) -> None:
+        """Close the model; a second call does nothing."""
+        self.model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _grid_for(self, frame_hw: tuple[int, int]) -> TileGrid:
+        if self._grid is None or self._grid.frame_hw != frame_hw:
+            self._grid = TileGrid(frame_hw, self.model.window_hw, self.tiling)
+        return self._grid
+
+
+def infer_in_batches(model: PatchModel, patches: UInt8Array) -> Float32Array:
+    """Execute any number of patches, at most `model.max_batch` at a time.
+
+    Args:
+        model: see `PatchModel`.
+        patches: uint8 `[N, 1, h, w]`, N >= 1.
+
+    Returns:
+        logits: float32 `[N, 3, h, w]`, a fresh array.
+    """
+    batch = model.max_batch
+    if len(patches) <= batch:
+        return model.infer(patches)
+    logits = np.empty((len(patches), len(CLASSES), *patches.shape[2:]), np.float32)
+    for first in range(0, len(patches), batch):
+        logits[first : first + batch] = model.infer(patches[first : first + batch])
+    return logits
+
+
+def to_grey(frame: UInt8Array) -> UInt8Array:
+    """Validate a frame and make it grey.
+
+    Args:
+        frame: uint8 `[H, W]` or `[H, W, 3]` in BGR order.
+
+    Returns:
+        uint8 `[H, W]`; `frame` itself where it is grey already. Colours are weighted as in ITU-R BT.601.
+
+    Raises:
+        DataError: not an array, not uint8, not of those shapes, or empty.
+    """
+    expected = "a frame is a uint8 array [H, W] (grey) or [H, W, 3] (BGR)"
+    if not isinstance(frame, np.ndarray):
+        raise DataError(f"{expected}, got {type(frame).__name__}", "read the image with cv2.imread or open_source")
+    if frame.dtype != np.uint8:
+        raise DataError(f"{expected}, got dtype {frame.dtype}", "scale the values to 0..255 and cast to uint8")
+    if frame.ndim != 2 and (frame.ndim != 3 or frame.shape[2] != 3):
+        raise DataError(f"{expected}, got shape {frame.shape}", "drop an alpha channel, add no batch axis")
+    if frame.size == 0:
+        raise DataError(f"{expected} with H, W >= 1, got shape {frame.shape}", "check that the source gave an image")
+    if frame.ndim == 2:
+        return frame
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
