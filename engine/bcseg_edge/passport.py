@@ -121,9 +121,7 @@ def read_passport(model_path: Path) -> Passport:
     """
     path = passport_path(model_path)
     if not model_path.is_file():
-        raise ModelError(
-            f"no model file at {model_path}", "name a shipped model (edge) or an existing .onnx file"
-        )
+        raise ModelError(f"no model file at {model_path}", "name a shipped model (edge) or an existing .onnx file")
     if not path.is_file():
         raise ModelError(
             f"{model_path.name} has no passport ({path.name}) beside it, so it is not a bcseg-edge model",

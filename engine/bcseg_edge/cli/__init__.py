@@ -1,0 +1,81 @@
+"""The command line `bcseg-edge`. One module a command; each loads what it needs when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from bcseg_edge.cli import doctor, evaluate, export, inspect, run, split, train
+from bcseg_edge.errors import BcsegError
+
+_DEBUG = "--debug"
+
+app = typer.Typer(
+    name="bcseg-edge",
+    help="Real-time segmentation of breast tumours in ultrasound. A research tool, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("train")(train.train)
+app.command("split")(split.split)
+app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
+app.command("inspect")(inspect.inspect)
+app.command("doctor")(doctor.doctor)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        import bcseg_edge
+
+        typer.echo(f"bcseg-edge {bcseg_edge.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Show a traceback with errors; may stand anywhere.")] = False,
+) -> None:
+    # `main` reads --debug itself: it has to know it also where parsing failed.
+    del version, debug
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 a fault, 2 wrong use or input, 3 a failed gate, 130 interrupted."""
+    # Decoders complain on stderr in their own words; what matters of it is in our errors.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(args=arguments, prog_name="bcseg-edge")
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        sys.exit(_report(error, debug))
+
+
+def _report(error: Exception, debug: bool) -> int:
+    """Print `error` in one or two lines; returns the exit code."""
+    if isinstance(error, BcsegError):
+        typer.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f"hint: {error.hint}", err=True)
+        return error.exit_code
+    typer.echo(f"error: {type(error).__name__}: {error}", err=True)
+    if not debug:
+        typer.echo(f"hint: this is a fault of the program; add {_DEBUG} for the traceback", err=True)
+    return 1

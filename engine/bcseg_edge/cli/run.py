@@ -1,0 +1,163 @@
+"""`bcseg-edge run`: frames in, lesions out."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from bcseg_edge.passport import Passport, Tiling
+    from bcseg_edge.pipeline import OnFrame, RunSummary
+    from bcseg_edge.sources import Source
+
+_SOURCE_HELP = (
+    "An image, a folder of images, a glob in quotes, a video file, or phantom:640x480@30 (a simulated cine; "
+    "options as in 'phantom:640x480@30?seed=1&lesion=malignant&frames=300')."
+)
+
+
+def run(
+    source: Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)] = "",
+    model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = "edge",
+    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    tiling: Annotated[str | None, typer.Option(help="paper, overlap or frame; by default the model's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for overlay, labels and results.jsonl.")] = None,
+    spacing: Annotated[
+        float | None, typer.Option(help="Size of a pixel in mm; overrides what the source knows.")
+    ] = None,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one line of JSON.")] = False,
+) -> None:
+    """Segment frames; write overlays, labels and JSON lines; print what was found and how fast.
+
+    Exits with 2 where the source could not be read completely, and with 130 after Ctrl-C; what was written is whole.
+    """
+    from rich.console import Console
+
+    from bcseg_edge import Segmenter, load_model, open_source, pipeline
+    from bcseg_edge.errors import DataError, SourceError
+    from bcseg_edge.sinks import open_sinks
+
+    if not source:
+        raise SourceError(
+            "run needs a SOURCE", "without data or hardware: bcseg-edge run phantom:640x480@30 --output out"
+        )
+    if spacing is not None and not 0 < spacing < math.inf:
+        raise DataError(f"--spacing {spacing:g} mm is not a pixel's size", "give millimetres per pixel, e.g. 0.08")
+    messages = Console(stderr=True)
+    with ExitStack() as opened:
+        frames = opened.enter_context(open_source(source))
+        loaded = opened.enter_context(load_model(model, backend, threads))
+        segmenter = Segmenter(loaded, cast("Tiling | None", tiling))  # which refuses any other text
+        warnings = _warnings(loaded.passport)
+        for warning in warnings:
+            _tell(messages, f"warning: {warning}")
+        sinks = [] if output is None else open_sinks(output, frames.frame_hz)
+        on_frame = opened.enter_context(_progress(messages, frames, max_frames))
+        should_stop = opened.enter_context(_stop_signals())
+        summary = pipeline.run(
+            frames,
+            segmenter,
+            sinks,
+            max_frames=max_frames,
+            spacing_mm=(spacing, spacing) if spacing else None,
+            on_frame=on_frame,
+            should_stop=lambda: bool(should_stop()),
+        )
+    for problem in summary.problems:
+        _tell(messages, f"problem: {problem}")
+    facts = {
+        "source": frames.description,
+        "model": loaded.passport.name,
+        "backend": loaded.backend_name,
+        "tiling": segmenter.tiling,
+        "output": None if output is None else str(output),
+    }
+    if as_json:
+        typer.echo(json.dumps({**facts, **summary.to_dict(), "warnings": warnings}))
+    else:
+        Console().print(_table(facts, summary))
+    raise typer.Exit(_exit_code(summary, should_stop()))
+
+
+def _tell(messages: Console, text: str) -> None:
+    messages.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _exit_code(summary: RunSummary, stopped_by: int) -> int:
+    if summary.interrupted:
+        return 128 + stopped_by  # what a shell makes of a signal: 130 for Ctrl-C
+    return 2 if summary.problems or not summary.frames else 0
+
+
+def _warnings(passport: Passport) -> list[str]:
+    from bcseg_edge.passport import NOT_MEASURED
+
+    if passport.parity == NOT_MEASURED:
+        return [f"model {passport.name}: parity with its reference is not measured; do not rely on its labels"]
+    return []
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], int]]:
+    """Turn the first Ctrl-C or SIGTERM into a number to ask for (0 before it); a second Ctrl-C ends at once."""
+    received: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: received[0] if received else 0
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(messages: Console, source: Source, max_frames: int | None) -> Iterator[OnFrame]:
+    """A bar on stderr; nothing where that is not a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    totals = [count for count in (source.count, max_frames) if count is not None]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+        task = bar.add_task("frames", total=min(totals, default=None))
+        yield lambda frame, segmentation, lesions: bar.advance(task)
+
+
+def _table(facts: dict[str, str | None], summary: RunSummary) -> Table:
+    from rich.table import Table
+
+    table = Table(title="interrupted" if summary.interrupted else None, show_header=False)
+    table.add_row("source", facts["source"])
+    table.add_row("model", f"{facts['model']}, {facts['backend']}, tiling {facts['tiling']}")
+    table.add_row("frames", f"{summary.frames} in {summary.wall_s:.1f} s, {summary.fps:.1f} frames per second")
+    found = ", ".join(f"{count} {name}" for name, count in summary.lesions.items())
+    table.add_row("lesions", f"{found}; in {summary.frames_with_lesion} of {summary.frames} frames")
+    if summary.latency_ms:
+        table.add_row("latency, ms", "  ".join(f"{name}={value:.1f}" for name, value in summary.latency_ms.items()))
+        table.add_row(
+            "stages, median ms", "  ".join(f"{name}={value:.1f}" for name, value in summary.stages_ms.items())
+        )
+    if summary.truth_dice is not None:
+        dice = (f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in summary.truth_dice.items())
+        table.add_row("Dice with the truth", "  ".join(dice))
+    if summary.problems:
+        table.add_row("problems", str(len(summary.problems)))
+    table.add_row("written to", facts["output"] or "nothing written; add --output DIR")
+    return table

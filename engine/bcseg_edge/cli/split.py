@@ -1,0 +1,24 @@
+"""`bcseg-edge split`: divide a data set without leaking near-duplicates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bcseg_edge.cli.extras import load_extra
+
+
+def split(
+    data: Annotated[Path, typer.Option(help="BUSI folder: benign, malignant and normal in it.")],
+    output: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("busi_split.csv"),
+    seed: Annotated[int, typer.Option(help="Draws among the divisions that are equally good.")] = 0,
+) -> None:
+    """Write a stratified 70/20/10 split (train, val, test) that keeps near-duplicate images together."""
+    rows = load_extra("bcseg_train.split", "train").write_split(data, output, seed)
+    counts = Counter(row.split for row in rows)
+    groups = len({row.group for row in rows})
+    parts = ", ".join(f"{name} {counts[name]}" for name in ("train", "val", "test"))
+    typer.echo(f"{output}: {len(rows)} images in {groups} groups: {parts}")

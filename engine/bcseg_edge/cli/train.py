@@ -1,0 +1,63 @@
+"""`bcseg-edge train`: train a model on BUSI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bcseg_edge.cli.extras import load_extra
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="BUSI folder: benign, malignant and normal in it.")],
+    output: Annotated[Path, typer.Option(help="Run folder: checkpoints, logs, options.")],
+    model: Annotated[str, typer.Option(help="unet, resnext50, resnext101 or edge.")] = "edge",
+    recipe: Annotated[str, typer.Option(help="paper, strong, or a TOML file.")] = "strong",
+    split: Annotated[
+        Path | None, typer.Option(help="Split CSV; by default busi_split.csv in or beside the data.")
+    ] = None,
+    encoder_weights: Annotated[str, typer.Option(help="imagenet (downloads), none, or a file.")] = "none",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT/last.ckpt.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    precision: Annotated[
+        str, typer.Option(help="As Lightning names it: bf16-mixed, 16-mixed, 32-true.")
+    ] = "bf16-mixed",
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 1,
+    accelerator: Annotated[str, typer.Option(help="As Lightning names it: auto, cpu, gpu.")] = "auto",
+    devices: Annotated[str, typer.Option(help="How many, or which: auto, 2, 0,1.")] = "auto",
+    nodes: Annotated[int, typer.Option(min=1, help="Machines; start each with torchrun.")] = 1,
+    strategy: Annotated[str, typer.Option(help="As Lightning names it: auto, ddp.")] = "auto",
+    max_images: Annotated[int | None, typer.Option(min=1, help="Only so many of each split: a smoke run.")] = None,
+    stop_after_epochs: Annotated[
+        int | None, typer.Option(min=1, help="End early with the schedule unchanged; go on with --resume.")
+    ] = None,
+) -> None:
+    """Train a model; the best checkpoint on val and the last one are in OUTPUT."""
+    module = load_extra("bcseg_train.train", "train")
+    result = module.train(
+        module.TrainOptions(
+            data=data,
+            output=output,
+            model=model,
+            recipe=recipe,
+            split=split,
+            encoder_weights=encoder_weights,
+            resume=resume,
+            epochs=epochs,
+            seed=seed,
+            precision=precision,
+            workers=workers,
+            accelerator=accelerator,
+            devices=devices,
+            nodes=nodes,
+            strategy=strategy,
+            max_images=max_images,
+            stop_after_epochs=stop_after_epochs,
+        )
+    )
+    typer.echo(f"{result.epochs} epochs; best mean IoU on val {result.best_mean_iou:.4f}")
+    typer.echo(f"best: {result.best}")
+    typer.echo(f"last: {result.last}")

@@ -1,0 +1,162 @@
+"""What this machine has, and what is missing before `run` works."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bcseg_edge.backends import BACKENDS, INSTALL_HINT, available_backends, create_backend
+from bcseg_edge.errors import BcsegError
+from bcseg_edge.models import find_model, list_models, read_model
+
+DEFAULT_MODEL = "edge"
+PACKAGES = (
+    "bcseg-edge",
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",
+    "pydantic",
+    "openvino",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "lightning",
+    "onnx",
+)
+# What int8 and bf16 kernels on x86 look for; on Arm: int8 dot product, int8 matrix multiply, bf16.
+_INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that `run` may need.
+
+    Attributes:
+        name: what was looked at.
+        ok: whether it works.
+        required: whether `run` cannot work without it.
+        found: what was found, one line.
+        fix: the command or step that mends it; empty where nothing is wrong.
+    """
+
+    name: str
+    ok: bool
+    required: bool
+    found: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The findings.
+
+    Attributes:
+        machine: facts by name.
+        packages: version by distribution, None where it is not installed.
+        checks: what works and what does not.
+    """
+
+    machine: dict[str, str]
+    packages: dict[str, str | None]
+    checks: tuple[Check, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether `bcseg-edge run` with its defaults would work."""
+        return all(check.ok for check in self.checks if check.required)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values: the attributes above and `ready`."""
+        return {"ready": self.ready, **dataclasses.asdict(self)}
+
+
+def examine() -> Health:
+    """Look at the machine, the installed packages, the backends and the shipped models; loads the default model."""
+    available = available_backends()
+    backends = (
+        Check(
+            f"backend {name}",
+            name in available,
+            required=False,
+            found="installed" if name in available else "not installed",
+            fix="" if name in available else INSTALL_HINT,
+        )
+        for name in BACKENDS
+    )
+    checks = (*backends, _any_backend(available), _shipped_models(), _default_model_runs(available))
+    return Health(_machine(), {name: _version(name) for name in PACKAGES}, checks)
+
+
+def _any_backend(available: tuple[str, ...]) -> Check:
+    if available:
+        return Check("a backend", True, True, f"auto takes {available[0]}")
+    return Check("a backend", False, True, f"none of {', '.join(BACKENDS)}", INSTALL_HINT)
+
+
+def _shipped_models() -> Check:
+    names = list_models()
+    fix = "" if DEFAULT_MODEL in names else "install the wheel, or work in a checkout that has models/edge/edge.onnx"
+    return Check("shipped models", not fix, True, ", ".join(names) or "none", fix)
+
+
+def _default_model_runs(available: tuple[str, ...]) -> Check:
+    """Whether the default model passes its hash check and loads into the backend that `auto` takes."""
+    name = f"model {DEFAULT_MODEL} loads"
+    if not available or DEFAULT_MODEL not in list_models():
+        return Check(name, False, True, "not tried")
+    try:
+        model = read_model(find_model(DEFAULT_MODEL))
+        create_backend(available[0], model.path, model.passport).close()
+    except BcsegError as error:
+        return Check(name, False, True, error.message, error.hint)
+    return Check(name, True, True, f"with {available[0]}")
+
+
+def _machine() -> dict[str, str]:
+    cpu, flags = _cpu()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        "python": f"{platform.python_version()} ({platform.python_implementation()})",
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "cpu": cpu,
+        "instruction sets": ", ".join(name for name in _INSTRUCTIONS if name in flags) or "unknown",
+        "cores": f"{cores} usable of {os.cpu_count()}",
+        "memory": _memory(),
+    }
+
+
+def _cpu() -> tuple[str, set[str]]:
+    """Name and instruction-set flags as Linux tells them; elsewhere the name alone."""
+    name, flags = platform.processor() or platform.machine(), set[str]()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return name, flags
+    for line in lines:
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key in ("model name", "Model"):
+            name = value
+        elif key in ("flags", "Features"):
+            return name, set(value.split())
+    return name, flags
+
+
+def _memory() -> str:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    gib = {line.split(":")[0]: int(line.split()[1]) / 2**20 for line in lines if line.endswith("kB")}
+    return f"{gib['MemTotal']:.1f} GiB, {gib['MemAvailable']:.1f} GiB available"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

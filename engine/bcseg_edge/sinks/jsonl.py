@@ -1,0 +1,84 @@
+"""Results as JSON lines: one object a frame, in the order of the frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bcseg_edge.errors import DataError
+from bcseg_edge.files import atomic_path
+from bcseg_edge.frames import Frame, Segmentation
+from bcseg_edge.lesions import Lesion
+from bcseg_edge.sinks.folder import make_folder
+
+SCHEMA_VERSION = 1
+
+
+def frame_record(frame: Frame, segmentation: Segmentation, lesions: Sequence[Lesion]) -> dict[str, Any]:
+    """One frame's result as JSON values, schema version 1.
+
+    | key | value |
+    |---|---|
+    | `version` | 1; goes up when a key changes its meaning or is removed, not when one is added |
+    | `index` | position in the source, from 0 |
+    | `name` | stem of the frame's files: `labels/NAME.png`, `overlay/NAME.png` |
+    | `captured_ns` | when the frame was taken, on the machine's monotonic clock |
+    | `size_hw` | height and width, px |
+    | `spacing_mm` | height and width of a pixel in mm, or null |
+    | `lesions` | list, largest first; see `Lesion.to_dict` |
+    | `timings_ms` | `split`, `network`, `stitch` |
+    """
+    timings = segmentation.timings
+    return {
+        "version": SCHEMA_VERSION,
+        "index": frame.index,
+        "name": frame.name,
+        "captured_ns": frame.captured_ns,
+        "size_hw": list(segmentation.labels.shape),
+        "spacing_mm": None if frame.spacing_mm is None else list(frame.spacing_mm),
+        "lesions": [lesion.to_dict() for lesion in lesions],
+        "timings_ms": {
+            "split": round(timings.split_ms, 3),
+            "network": round(timings.network_ms, 3),
+            "stitch": round(timings.stitch_ms, 3),
+        },
+    }
+
+
+class JsonLinesSink:
+    """Writes `frame_record` lines; the file gets its name when the sink is closed.
+
+    Args:
+        path: the file; its folder is made.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        make_folder(path.parent)
+        self._pending = ExitStack()
+        temporary = self._pending.enter_context(atomic_path(path))
+        self._stream = self._pending.enter_context(temporary.open("w", encoding="utf-8"))
+
+    def write(self, frame: Frame, segmentation: Segmentation, lesions: Sequence[Lesion]) -> None:
+        """Add one line; DataError where that fails."""
+        line = json.dumps(frame_record(frame, segmentation, lesions), separators=(",", ":"), allow_nan=False)
+        try:
+            self._stream.write(line + "\n")
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Give the file its name; a second call does nothing. DataError where the last lines do not fit."""
+        try:
+            self._pending.close()
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: OSError) -> DataError:
+        return DataError(f"cannot write {self.path}: {error.strerror}", "free space or choose another folder")

@@ -1,0 +1,210 @@
+"""Every kind of source, and every bad input: a clear error, or a problem that the run reports."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from bcseg_edge.errors import SourceError
+from bcseg_edge.sources import ImageSource, PhantomSource, VideoSource, open_source
+from bcseg_edge.sources.images import read_image
+
+GREY = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
+COLOUR = np.stack([GREY, GREY // 2, 255 - GREY], axis=-1)
+
+
+def write_png(path, image=GREY):
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def write_video(path, frames=30, fourcc="mp4v", size_wh=(64, 48)):
+    rng = np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc), 25, size_wh)
+    for _ in range(frames):
+        writer.write(rng.integers(0, 256, (*size_wh[::-1], 3), dtype=np.uint8))
+    writer.release()
+    return path
+
+
+def names(source):
+    return [frame.name for frame in source]
+
+
+def test_image(tmp_path):
+    with open_source(str(write_png(tmp_path / "a b (1).png"))) as source:
+        (frame,) = source
+    np.testing.assert_array_equal(frame.image, GREY)
+    assert (frame.index, frame.name, frame.spacing_mm, frame.truth) == (0, "a b (1)", None, None)
+    assert (source.frame_hz, source.count, source.problems) == (None, 1, [])
+
+
+def test_folder_is_in_natural_order(tmp_path):
+    for name in ("10.png", "9.PNG", "x2.jpg", "x10.jpg", "notes.txt"):
+        write_png(tmp_path / name) if not name.endswith("txt") else (tmp_path / name).write_text("no image")
+    assert names(open_source(str(tmp_path))) == ["9", "10", "x2", "x10"]
+
+
+def test_busi_masks_are_left_out_of_folders_and_globs(tmp_path):
+    for stem in ("benign (1)", "benign (1)_mask", "benign (1)_mask_1", "face_mask"):
+        write_png(tmp_path / f"{stem}.png")
+    expected = ["benign (1)", "face_mask"]  # the last one is no mask of anything
+    assert names(open_source(str(tmp_path))) == expected
+    assert names(open_source(str(tmp_path / "*.png"))) == expected
+    assert names(open_source(str(tmp_path / "benign (1)_mask.png"))) == ["benign (1)_mask"]
+
+
+def test_an_existing_path_is_no_glob(tmp_path):
+    write_png(tmp_path / "scan[1].png")
+    assert names(open_source(str(tmp_path / "scan[1].png"))) == ["scan[1]"]
+
+
+def test_recursive_glob_gives_unique_names(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_png(tmp_path / folder / "scan.png")
+    assert names(open_source(str(tmp_path / "**" / "*.png"))) == ["one_scan_png", "two_scan_png"]
+
+
+def test_equal_stems_get_unique_names(tmp_path):
+    write_png(tmp_path / "scan.png")
+    write_png(tmp_path / "Scan.bmp")
+    assert sorted(names(open_source(str(tmp_path)))) == ["Scan_bmp", "scan_png"]
+
+
+def test_colour_palette_and_transparency(tmp_path):
+    np.testing.assert_array_equal(read_image(write_png(tmp_path / "colour.png", COLOUR)), COLOUR)
+    alpha = np.full(GREY.shape, 255, np.uint8)
+    opaque = write_png(tmp_path / "opaque.png", np.dstack([COLOUR, alpha]))
+    np.testing.assert_array_equal(read_image(opaque), COLOUR)
+    alpha[:, :8] = 0
+    part = read_image(write_png(tmp_path / "part.png", np.dstack([COLOUR, alpha])))
+    assert not part[:, :8].any()
+    np.testing.assert_array_equal(part[:, 8:], COLOUR[:, 8:])
+
+
+def test_palette_image(tmp_path):
+    image_module = pytest.importorskip("PIL.Image", reason="Pillow writes the palette image")
+    path = tmp_path / "palette.png"
+    image_module.fromarray(COLOUR[..., ::-1].copy()).quantize(16).save(path)
+    read = read_image(path)
+    assert read.shape == COLOUR.shape
+    assert read.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty \\(0 bytes\\)"),
+        (b"this is text, not a PNG", "not an image"),
+        (cv2.imencode(".png", GREY)[1].tobytes()[:40], "not an image"),
+        (cv2.imencode(".png", GREY.astype(np.uint16))[1].tobytes(), "uint16"),
+    ],
+)
+def test_a_single_bad_image_is_refused_by_name(tmp_path, content, reason):
+    path = tmp_path / "scan.png"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=rf"scan\.png.*{reason}"):
+        open_source(str(path))
+
+
+def test_a_bad_image_among_others_is_skipped_and_reported(tmp_path):
+    for name in ("1.png", "3.png"):
+        write_png(tmp_path / name)
+    (tmp_path / "2.png").touch()
+    source = open_source(str(tmp_path))
+    for _ in range(2):  # a second pass reports it once again, not twice
+        assert [(frame.index, frame.name) for frame in source] == [(0, "1"), (1, "3")]
+        assert len(source.problems) == 1
+        assert "2.png" in source.problems[0]
+
+
+def test_folder_without_images(tmp_path):
+    (tmp_path / "benign").mkdir()
+    with pytest.raises(SourceError, match="no image in") as caught:
+        open_source(str(tmp_path))
+    assert "benign" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "spec", ["camera:0", "csi:0", "rtsp://10.0.0.1/live", "http://host/x.mp4", "/dev/video0", "CAMERA:1"]
+)
+def test_live_sources_are_refused_as_not_yet_read(spec):
+    with pytest.raises(SourceError, match="does not read cameras or streams yet"):
+        open_source(spec)
+
+
+@pytest.mark.parametrize("name", ["scan.dcm", "IM0001"])
+def test_dicom_is_refused_as_not_yet_read(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes(128) + b"DICM" + bytes(100))
+    with pytest.raises(SourceError, match="does not read DICOM yet"):
+        open_source(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("spec", ["", "nowhere.png", "nowhere/*.png"])
+def test_nothing_there(tmp_path, monkeypatch, spec):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceError) as caught:
+        open_source(spec)
+    assert caught.value.hint
+
+
+def test_kinds(tmp_path):
+    write_png(tmp_path / "a.png")
+    assert isinstance(open_source(str(tmp_path)), ImageSource)
+    assert isinstance(open_source("phantom:32x32"), PhantomSource)
+    assert isinstance(open_source(str(write_video(tmp_path / "a.mp4"))), VideoSource)
+
+
+def test_video(tmp_path):
+    with open_source(str(write_video(tmp_path / "clip.mp4"))) as source:
+        assert (source.frame_hz, source.count) == (25, 30)
+        for _ in range(2):
+            frames = list(source)
+            assert len(frames) == 30
+        source.close()
+    assert frames[3].image.shape == (48, 64, 3)
+    assert [frame.name for frame in frames[:2]] == ["000000", "000001"]
+    times = [frame.captured_ns for frame in frames]
+    assert times == sorted(times)
+    assert source.problems == []
+
+
+def test_a_video_cut_in_the_middle_is_refused_or_reported(tmp_path):
+    """An MP4 keeps its index at the end and is lost; a Matroska or AVI file can be read up to the cut."""
+    for suffix, fourcc in ((".mp4", "mp4v"), (".mkv", "mp4v"), (".avi", "MJPG")):
+        path = write_video(tmp_path / f"whole{suffix}", 60, fourcc)
+        cut = tmp_path / f"cut{suffix}"
+        cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        if suffix == ".mp4":
+            with pytest.raises(SourceError, match=r"cut\.mp4"):
+                open_source(str(cut))
+            continue
+        source = open_source(str(cut))
+        read = len(list(source))
+        assert 0 < read < 55
+        assert len(source.problems) == 1
+        assert f"{read} frames could be read, its header says 60" in source.problems[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"text", bytes(5000)])
+def test_a_bad_video_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"clip\.mp4"):
+        open_source(str(path))
+
+
+@pytest.mark.data
+def test_real_clip_and_folder(data_dir):
+    with open_source(str(data_dir / "clips" / "imfusion_liver_sweep.mp4")) as source:
+        frames = list(source)
+    assert len(frames) == source.count == 140
+    assert source.problems == []
+    with open_source(str(data_dir / "busi" / "malignant")) as images:
+        first = next(iter(images))
+        assert first.name == "malignant (1)"
+        assert images.count == sum("_mask" not in path.name for path in (data_dir / "busi" / "malignant").iterdir())
+    with pytest.raises(SourceError, match="DICOM"):
+        open_source(str(data_dir / "clips" / "us_echo_30f_jpeg.dcm"))
