@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bcseg_train import augment
 from torchvision import tv_tensors
+
+from bcseg_train import augment
 
 GREY_CHANGES = [
     augment.RandomGain(),

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from bcseg_edge.errors import DataError
 from bcseg_train.busi import read_busi
 

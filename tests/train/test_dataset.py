@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from bcseg_edge.frames import UInt8Array
 from bcseg_train.dataset import EpochSampler, TrainingPatches, split_labelled
 from bcseg_train.losses import IGNORE

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from bcseg_edge.errors import DataError
 from bcseg_train import encoder_weights
 from bcseg_train.encoder_weights import load_encoder_weights
 from bcseg_train.models import SPECS, SegmentationNet
-from safetensors.torch import save_file
 
 
 def edge(seed: int = 0) -> SegmentationNet:
@@ -97,6 +98,7 @@ def test_tflite_activations_agree_with_the_tflite_interpreter(busi_dir: Path, da
     """With TensorFlow's padding in place of PyTorch's, the last features are the interpreter's but for its 8 bits."""
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed")
     import cv2
+
     from bcseg_train.busi import read_busi
 
     path = data_dir / "weights" / "mobilenet_v2_1.0_224_quant.tflite"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from bcseg_train.losses import IGNORE, combined_loss, dice_loss
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from bcseg_edge.errors import DataError
 from bcseg_train.models import SPECS, SegmentationNet, find_spec, load_checkpoint, trainable_parameters
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bcseg_edge.errors import DataError
 from bcseg_train.busi import read_busi
 from bcseg_train.split import (
@@ -19,8 +22,6 @@ from bcseg_train.split import (
     select,
     write_split,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def speckle(seed: int, height: int = 90, width: int = 120) -> np.ndarray:
