@@ -62,6 +62,7 @@ class Parity(_Record):
     """How far the file was measured to be from its reference."""
 
     reference: str
+    backends: tuple[str, ...]  # the figures are the worst of them
     data: str
     patches: int = Field(gt=0)
     labels_equal: float = Field(ge=0, le=1)

@@ -148,7 +148,7 @@ def load_checkpoint(path: Path) -> tuple[SegmentationNet, CheckpointInfo]:
 
 
 def _load_shipped(path: Path) -> tuple[SegmentationNet, CheckpointInfo]:
-    from bcseg_train.shipped import read_onnx_state_dict  # needs onnx, of the export extra
+    from bcseg_train.shipped import read_onnx_state_dict  # onnx is slow to import
 
     passport = read_passport(path)
     spec = find_spec(passport.architecture.name)
