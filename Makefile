@@ -21,7 +21,7 @@ lint: $(TEST_VENV)/ready  ## ruff and mypy
 	$(TEST_VENV)/bin/mypy
 
 bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
-	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead
+	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)
 
 $(RUN_VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)
