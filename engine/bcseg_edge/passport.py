@@ -59,14 +59,17 @@ class Accuracy(_Record):
 
 
 class Parity(_Record):
-    """How far the file was measured to be from its reference."""
+    """How far the file was measured to be from its reference: on patches, by logits, or on frames, by lesions."""
 
     reference: str
     backends: tuple[str, ...]  # the figures are the worst of them
     data: str
-    patches: int = Field(gt=0)
+    patches: int | None = Field(default=None, gt=0)
+    frames: int | None = Field(default=None, gt=0)
     labels_equal: float = Field(ge=0, le=1)
-    max_abs_logit_difference: float = Field(ge=0)
+    max_abs_logit_difference: float | None = Field(default=None, ge=0)
+    figures: dict[str, float] = {}  # of the comparison by frames: dice_benign, lesions_lost, ...
+    failures: tuple[str, ...] = ()  # limits that were not kept: such a file exists only by --accept-parity-loss
     passed: bool
 
 

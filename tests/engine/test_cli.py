@@ -64,7 +64,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
     )
     out, _ = bcseg("--help", code=code)
     assert "loaded []" in out
-    for name in ("run", "train", "split", "evaluate", "export", "inspect", "doctor"):
+    for name in ("run", "train", "split", "evaluate", "export", "parity", "inspect", "doctor"):
         assert f" {name} " in out
 
 
@@ -266,6 +266,7 @@ main()
         (("split", "--data", "."), "scipy", "train"),
         (("evaluate", "x.ckpt", "--data", "."), "torch", "train"),
         (("export", "x.ckpt", "--output", "x.onnx"), "onnx", "export"),
+        (("parity", "x.onnx", "y.onnx"), "torch", "export"),
     ],
 )
 def test_a_missing_extra_is_named(arguments, package, extra):
@@ -280,6 +281,7 @@ def test_a_missing_extra_is_named(arguments, package, extra):
         ("train", "bcseg_train.train", "TrainOptions"),
         ("evaluate", "bcseg_train.evaluate", "EvaluateOptions"),
         ("export", "bcseg_export.export", "ExportOptions"),
+        ("parity", "bcseg_export.parity.command", "ParityOptions"),
     ],
 )
 def test_every_option_can_be_reached(name, module, options):

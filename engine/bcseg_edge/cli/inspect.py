@@ -75,8 +75,13 @@ def _parity(model: Model) -> str:
     parity = model.passport.parity
     if isinstance(parity, str):
         return parity
-    verdict = "passed" if parity.passed else "FAILED"
+    verdict = "passed" if parity.passed else f"FAILED ({'; '.join(parity.failures)})"
+    counted = f"{parity.patches} patches" if parity.patches else f"{parity.frames} frames"
+    figures = [f"labels equal {parity.labels_equal:.6f}"]
+    if parity.max_abs_logit_difference is not None:
+        figures.append(f"logits within {parity.max_abs_logit_difference:.2g}")
+    figures += [f"{name} {value:g}" for name, value in parity.figures.items() if name != "labels_equal"]
     return (
-        f"{verdict} against {parity.reference} on {', '.join(parity.backends)}: labels equal {parity.labels_equal:.6f}, "
-        f"logits within {parity.max_abs_logit_difference:.2g}, {parity.patches} patches of {parity.data}"
+        f"{verdict} against {parity.reference} on {', '.join(parity.backends)}, {counted} of {parity.data}\n  "
+        + "\n  ".join(figures)
     )
