@@ -16,6 +16,7 @@ NOT_MEASURED: Literal["not measured"] = "not measured"
 
 Tiling = Literal["paper", "overlap", "frame"]
 Precision = Literal["fp32", "fp16", "int8"]
+Target = Literal["any", "cpu", "tensorrt"]
 
 
 class _Record(BaseModel):
@@ -84,8 +85,10 @@ class Passport(_Record):
     tiling: Tiling  # the one it was trained for: its default
     architecture: Architecture
     precision: Precision  # of the arithmetic the file asks for
-    weights: Literal["float32", "float16"]  # how the file stores them
+    target: Target = "any"  # what the file's precision is laid out for
+    weights: Literal["float32", "float16", "int8"]  # how the file stores them
     layers: dict[str, Precision] = {}  # the layers whose precision differs
+    layer_damage: dict[str, float] = {}  # why: what each of them did to lesions, quantized alone (0 nothing)
     outputs: dict[str, str]
     temperature: float = Field(gt=0)  # already applied to `logits` inside the graph
     profile: Profile = Profile()

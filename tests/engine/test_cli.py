@@ -24,7 +24,9 @@ pytest.importorskip("onnxruntime", reason="run needs a backend")
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("engine", "train", "export", "benchmarks")),
+    "PYTHONPATH": os.pathsep.join(
+        str(ROOT / part) for part in ("engine", "train", "export", "calibration", "benchmarks")
+    ),
     "COLUMNS": "120",
     "NO_COLOR": "1",
     "TERM": "dumb",

@@ -43,7 +43,7 @@ def _table(model: Model) -> Table:
         "tiling": passport.tiling,
         "architecture": f"{architecture.name}: U-Net, encoder {architecture.encoder}, "
         f"{architecture.parameters:,} parameters",
-        "precision": passport.precision + (f", {len(passport.layers)} layers differ" if passport.layers else ""),
+        "precision": passport.precision + (f", laid out for {passport.target}" if passport.target != "any" else ""),
         "weights": passport.weights,
         "temperature": f"{passport.temperature:g} (applied)",
         "patches per call": f"{profile.min_batch} to {profile.max_batch}, best {profile.opt_batch}",
@@ -53,6 +53,13 @@ def _table(model: Model) -> Table:
         "accuracy": _accuracy(model),
         "parity": _parity(model),
     }
+    if passport.calibration_sha256 is not None:
+        rows["calibrated on"] = passport.calibration_sha256
+    if passport.layers:
+        rows["other precision"] = "\n".join(
+            f"{name}: {precision}, damage {passport.layer_damage.get(name, 0):.4f}"
+            for name, precision in passport.layers.items()
+        )
     if passport.compiled is not None:
         rows["compiled"] = f"{passport.compiled.runtime} {passport.compiled.runtime_version}, {passport.compiled.gpu}"
     table = Table(title=f"{passport.name}, passport format {passport.format_version}", show_header=False)
