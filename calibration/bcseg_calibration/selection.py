@@ -69,7 +69,8 @@ def choose_patches(
     labels = np.concatenate([label for _, label, _ in cut])
     owners = [frame for patch, _, frame in cut for _ in patch]
     usable = np.flatnonzero(~(is_blank(patches) | is_noise(patches)))
-    usable = usable[_first_of_each(patches[usable])]
+    if len(usable):
+        usable = usable[_first_of_each(patches[usable])]
     if len(usable) < MIN_PATCHES:
         raise DataError(
             f"{len(usable)} of {len(patches)} patches of {data} are usable (not blank, not noise, not alike), "

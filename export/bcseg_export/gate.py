@@ -29,9 +29,11 @@ class Judgement:
 
     Attributes:
         reports: one a backend.
+        received: the candidate's segmentations by backend, in the order of the gate's frames.
     """
 
     reports: dict[str, ParityReport]
+    received: dict[str, list[Segmentation]]
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -71,6 +73,10 @@ class Gate:
         passport: of the reference: window, tiling.
         frames: to compare on.
 
+    Attributes:
+        frames: as given.
+        expected: what the reference says of them.
+
     Raises:
         BackendUnavailable: no backend is installed that could run a candidate.
         DataError: the network finds no lesion in the frames.
@@ -80,10 +86,10 @@ class Gate:
         self._backends = available_backends()
         if not self._backends:
             raise BackendUnavailable("comparing with PyTorch needs a backend", 'pip install "bcseg-edge[cpu]"')
-        self._frames = frames
+        self.frames = frames
         with Segmenter(LoadedModel(passport, TorchBackend(network))) as segmenter:
-            self._expected: list[Segmentation] = segment_all(segmenter, frames.frames)
-        compare(self._expected, self._expected, frames)
+            self.expected: list[Segmentation] = segment_all(segmenter, frames.frames)
+        compare(self.expected, self.expected, frames)
 
     def judge(self, path: Path, passport: Passport) -> Judgement:
         """Run a candidate on every installed backend.
@@ -92,12 +98,15 @@ class Gate:
             path: the file, which may have a temporary name.
             passport: its passport; its precision chooses the limits.
         """
-        return Judgement({name: self._judge_on(name, path, passport) for name in self._backends})
+        received = {name: self._segment(name, path, passport) for name in self._backends}
+        return Judgement({name: self._report(name, passport, received[name]) for name in received}, received)
 
-    def _judge_on(self, backend: str, path: Path, passport: Passport) -> ParityReport:
+    def _segment(self, backend: str, path: Path, passport: Passport) -> list[Segmentation]:
         with Segmenter(LoadedModel(passport, create_backend(backend, path, passport))) as segmenter:
-            received = segment_all(segmenter, self._frames.frames)
-        comparison = compare(self._expected, received, self._frames)
+            return segment_all(segmenter, self.frames.frames)
+
+    def _report(self, backend: str, passport: Passport, received: list[Segmentation]) -> ParityReport:
+        comparison = compare(self.expected, received, self.frames)
         limits = DEFAULTS[passport.precision]
         failures = find_failures(comparison, limits)
         return ParityReport(

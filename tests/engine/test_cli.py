@@ -66,7 +66,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
     )
     out, _ = bcseg("--help", code=code)
     assert "loaded []" in out
-    for name in ("run", "train", "split", "evaluate", "export", "parity", "inspect", "doctor"):
+    for name in ("run", "train", "split", "evaluate", "calibrate", "export", "parity", "inspect", "doctor"):
         assert f" {name} " in out
 
 
@@ -268,6 +268,7 @@ main()
         (("split", "--data", "."), "scipy", "train"),
         (("evaluate", "x.ckpt", "--data", "."), "torch", "train"),
         (("export", "x.ckpt", "--output", "x.onnx"), "onnx", "export"),
+        (("calibrate", "--data", ".", "--output", "x.npz"), "onnx", "export"),
         (("parity", "x.onnx", "y.onnx"), "torch", "export"),
     ],
 )
@@ -283,6 +284,7 @@ def test_a_missing_extra_is_named(arguments, package, extra):
         ("train", "bcseg_train.train", "TrainOptions"),
         ("evaluate", "bcseg_train.evaluate", "EvaluateOptions"),
         ("export", "bcseg_export.export", "ExportOptions"),
+        ("calibrate", "bcseg_export.calibrate", "CalibrateOptions"),
         ("parity", "bcseg_export.parity.command", "ParityOptions"),
     ],
 )
