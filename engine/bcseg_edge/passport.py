@@ -16,6 +16,7 @@ NOT_MEASURED: Literal["not measured"] = "not measured"
 
 Tiling = Literal["paper", "overlap", "frame"]
 Precision = Literal["fp32", "fp16", "int8"]
+Target = Literal["any", "cpu", "tensorrt"]
 
 
 class _Record(BaseModel):
@@ -59,14 +60,17 @@ class Accuracy(_Record):
 
 
 class Parity(_Record):
-    """How far the file was measured to be from its reference."""
+    """How far the file was measured to be from its reference: on patches, by logits, or on frames, by lesions."""
 
     reference: str
     backends: tuple[str, ...]  # the figures are the worst of them
     data: str
-    patches: int = Field(gt=0)
+    patches: int | None = Field(default=None, gt=0)
+    frames: int | None = Field(default=None, gt=0)
     labels_equal: float = Field(ge=0, le=1)
-    max_abs_logit_difference: float = Field(ge=0)
+    max_abs_logit_difference: float | None = Field(default=None, ge=0)
+    figures: dict[str, float] = {}  # of the comparison by frames: dice_benign, lesions_lost, ...
+    failures: tuple[str, ...] = ()  # limits that were not kept: such a file exists only by --accept-parity-loss
     passed: bool
 
 
@@ -81,8 +85,10 @@ class Passport(_Record):
     tiling: Tiling  # the one it was trained for: its default
     architecture: Architecture
     precision: Precision  # of the arithmetic the file asks for
-    weights: Literal["float32", "float16"]  # how the file stores them
+    target: Target = "any"  # what the file's precision is laid out for
+    weights: Literal["float32", "float16", "int8"]  # how the file stores them
     layers: dict[str, Precision] = {}  # the layers whose precision differs
+    layer_damage: dict[str, float] = {}  # why: what each of them did to lesions, quantized alone (0 nothing)
     outputs: dict[str, str]
     temperature: float = Field(gt=0)  # already applied to `logits` inside the graph
     profile: Profile = Profile()

@@ -24,7 +24,9 @@ pytest.importorskip("onnxruntime", reason="run needs a backend")
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("engine", "train", "export", "benchmarks")),
+    "PYTHONPATH": os.pathsep.join(
+        str(ROOT / part) for part in ("engine", "train", "export", "calibration", "benchmarks")
+    ),
     "COLUMNS": "120",
     "NO_COLOR": "1",
     "TERM": "dumb",
@@ -64,7 +66,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
     )
     out, _ = bcseg("--help", code=code)
     assert "loaded []" in out
-    for name in ("run", "train", "split", "evaluate", "export", "inspect", "doctor"):
+    for name in ("run", "train", "split", "evaluate", "calibrate", "export", "parity", "inspect", "doctor"):
         assert f" {name} " in out
 
 
@@ -277,6 +279,8 @@ main()
         (("split", "--data", "."), "scipy", "train"),
         (("evaluate", "x.ckpt", "--data", "."), "torch", "train"),
         (("export", "x.ckpt", "--output", "x.onnx"), "onnx", "export"),
+        (("calibrate", "--data", ".", "--output", "x.npz"), "onnx", "export"),
+        (("parity", "x.onnx", "y.onnx"), "torch", "export"),
     ],
 )
 def test_a_missing_extra_is_named(arguments, package, extra):
@@ -291,6 +295,8 @@ def test_a_missing_extra_is_named(arguments, package, extra):
         ("train", "bcseg_train.train", "TrainOptions"),
         ("evaluate", "bcseg_train.evaluate", "EvaluateOptions"),
         ("export", "bcseg_export.export", "ExportOptions"),
+        ("calibrate", "bcseg_export.calibrate", "CalibrateOptions"),
+        ("parity", "bcseg_export.parity.command", "ParityOptions"),
     ],
 )
 def test_every_option_can_be_reached(name, module, options):

@@ -155,8 +155,12 @@ def test_interrupted_export_leaves_nothing(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"precision": "int8"}, "int8 is not part of this version"),
-        ({"precision": "fp16"}, "fp16 is not part of this version"),
+        ({"precision": "int8"}, "int8 needs --calibration"),
+        ({"precision": "fp16"}, "fp16 needs --calibration"),
+        ({"precision": "fp16", "target": "cpu"}, "fp16 is for TensorRT"),
+        ({"precision": "int8", "target": "tpu"}, "unknown target 'tpu'"),
+        ({"precision": "int8", "ranges": "guess"}, "unknown ranges 'guess'"),
+        ({"target": "cpu"}, "--target is of int8 files"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"output": Path("edge.engine")}, "does not end in .onnx"),
         ({"patches": 0}, "0 patches"),

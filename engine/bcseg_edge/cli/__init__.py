@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bcseg_edge.cli import doctor, evaluate, export, inspect, run, split, train
+from bcseg_edge.cli import calibrate, doctor, evaluate, export, inspect, parity, run, split, train
 from bcseg_edge.errors import BcsegError
 
 _DEBUG = "--debug"
@@ -26,7 +26,9 @@ app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("split")(split.split)
 app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
+app.command("parity")(parity.parity)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 

@@ -43,7 +43,7 @@ def _table(model: Model) -> Table:
         "tiling": passport.tiling,
         "architecture": f"{architecture.name}: U-Net, encoder {architecture.encoder}, "
         f"{architecture.parameters:,} parameters",
-        "precision": passport.precision + (f", {len(passport.layers)} layers differ" if passport.layers else ""),
+        "precision": passport.precision + (f", laid out for {passport.target}" if passport.target != "any" else ""),
         "weights": passport.weights,
         "temperature": f"{passport.temperature:g} (applied)",
         "patches per call": f"{profile.min_batch} to {profile.max_batch}, best {profile.opt_batch}",
@@ -53,6 +53,13 @@ def _table(model: Model) -> Table:
         "accuracy": _accuracy(model),
         "parity": _parity(model),
     }
+    if passport.calibration_sha256 is not None:
+        rows["calibrated on"] = passport.calibration_sha256
+    if passport.layers:
+        rows["other precision"] = "\n".join(
+            f"{name}: {precision}, damage {passport.layer_damage.get(name, 0):.4f}"
+            for name, precision in passport.layers.items()
+        )
     if passport.compiled is not None:
         rows["compiled"] = f"{passport.compiled.runtime} {passport.compiled.runtime_version}, {passport.compiled.gpu}"
     table = Table(title=f"{passport.name}, passport format {passport.format_version}", show_header=False)
@@ -75,9 +82,13 @@ def _parity(model: Model) -> str:
     parity = model.passport.parity
     if isinstance(parity, str):
         return parity
-    verdict = "passed" if parity.passed else "FAILED"
+    verdict = "passed" if parity.passed else f"FAILED ({'; '.join(parity.failures)})"
+    counted = f"{parity.patches} patches" if parity.patches else f"{parity.frames} frames"
+    figures = [f"labels equal {parity.labels_equal:.6f}"]
+    if parity.max_abs_logit_difference is not None:
+        figures.append(f"logits within {parity.max_abs_logit_difference:.2g}")
+    figures += [f"{name} {value:g}" for name, value in parity.figures.items() if name != "labels_equal"]
     return (
-        f"{verdict} against {parity.reference} on {', '.join(parity.backends)}: "
-        f"labels equal {parity.labels_equal:.6f}, "
-        f"logits within {parity.max_abs_logit_difference:.2g}, {parity.patches} patches of {parity.data}"
+        f"{verdict} against {parity.reference} on {', '.join(parity.backends)}, {counted} of {parity.data}\n  "
+        + "\n  ".join(figures)
     )

@@ -104,10 +104,10 @@ def _exit_code(summary: RunSummary, stopped_by: int) -> int:
 
 
 def _warnings(passport: Passport) -> list[str]:
-    from bcseg_edge.passport import NOT_MEASURED
-
-    if passport.parity == NOT_MEASURED:
+    if isinstance(passport.parity, str):
         return [f"model {passport.name}: parity with its reference is not measured; do not rely on its labels"]
+    if not passport.parity.passed:
+        return [f"model {passport.name}: parity failed and was accepted: {'; '.join(passport.parity.failures)}"]
     return []
 
 

@@ -1,0 +1,121 @@
+"""FP16 for strongly typed TensorRT: what is cheap and far from float16's limits; the rest stays float32."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from bcseg_calibration.quantize import PRODUCER
+from bcseg_edge.backends.graph import INPUT
+
+FLOAT16_MAX = 65504.0
+# Frames of another scanner reach further than the calibration set: an eighth leaves three bits for them.
+HEADROOM = 8.0
+# Grey levels have 8 bits, normalised ones of float16 11: what is lost there no layer brings back. They cost nothing.
+AFTER_INPUT = ("Cast", "Div", "Mul", "Sub", "Add", "Expand", "Concat", "BatchNormalization")
+# Inputs that the operator takes in float32 whatever its data is: Resize's regions and scales.
+FLOAT_INPUTS = {"Resize": (1, 2)}
+
+
+def to_half(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelProto:
+    """Convert a folded model to float16 between input normalisation and logits.
+
+    Not by onnxruntime.transformers.float16: between two nodes that stay float32 it casts to float16 and back.
+
+    Args:
+        model: see `bcseg_calibration.prepare.fold`; stays as it is.
+        keep: names of nodes that stay float32, e.g. `overflowing_nodes`.
+
+    Returns:
+        The model with float16 weights, and a Cast wherever a tensor changes sides; its outputs stay float32.
+    """
+    kept = {*keep, *_input_nodes(model), *_output_nodes(model)}
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    _Halver(half.graph, kept).convert()
+    half.producer_name, half.producer_version = PRODUCER, ""
+    onnx.checker.check_model(half, full_check=True)
+    return half
+
+
+class _Halver:
+    """Converts a graph in place, all nodes but `kept` to float16."""
+
+    def __init__(self, graph: onnx.GraphProto, kept: Collection[str]) -> None:
+        self._graph, self._kept = graph, kept
+        self._halves = {name for node in graph.node if node.name not in kept for name in node.output}
+        floats = (tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT)
+        self._constants = {tensor.name: tensor for tensor in floats}
+        self._nodes: list[onnx.NodeProto] = []
+        self._made: set[str] = set()
+
+    def convert(self) -> None:
+        for node in list(self._graph.node):
+            convert = self._as_float if node.name in self._kept else self._as_half
+            exempt = FLOAT_INPUTS.get(node.op_type, ())
+            node.input[:] = [
+                name if not name or place in exempt else convert(name) for place, name in enumerate(node.input)
+            ]
+            self._nodes.append(node)
+        used = {name for node in self._nodes for name in node.input}
+        constants = [tensor for tensor in self._graph.initializer if tensor.name in used]
+        nodes = [copy.deepcopy(node) for node in self._nodes]
+        del self._graph.node[:], self._graph.initializer[:]
+        self._graph.node.extend(nodes)
+        self._graph.initializer.extend(constants)
+
+    def _as_half(self, name: str) -> str:
+        if name in self._constants:
+            return self._half_constant(name)
+        return name if name in self._halves else self._cast(name, f"{name}.float16", TensorProto.FLOAT16)
+
+    def _as_float(self, name: str) -> str:
+        return self._cast(name, f"{name}.float32", TensorProto.FLOAT) if name in self._halves else name
+
+    def _half_constant(self, name: str) -> str:
+        half = f"{name}.float16"
+        if half not in self._made:
+            values = numpy_helper.to_array(self._constants[name]).astype(np.float16)
+            self._graph.initializer.append(numpy_helper.from_array(values, half))
+            self._made.add(half)
+        return half
+
+    def _cast(self, name: str, converted: str, kind: int) -> str:
+        if converted not in self._made:
+            self._nodes.append(helper.make_node("Cast", [name], [converted], f"{converted}.cast", to=kind))
+            self._made.add(converted)
+        return converted
+
+
+def overflowing_nodes(model: onnx.ModelProto, ranges: Any) -> tuple[str, ...]:
+    """Names of the nodes whose output comes within `HEADROOM` of float16's end, and of those that read it.
+
+    Args:
+        ranges: min-max ranges of the activations, see `bcseg_calibration.ranges.measure_ranges`.
+    """
+    limit = FLOAT16_MAX / HEADROOM
+    wide = {
+        name for name, data in ranges.items() if float(np.abs(np.asarray(data.range_value, np.float64)).max()) > limit
+    }
+    return tuple(node.name for node in model.graph.node if wide & {*node.input, *node.output})
+
+
+def _input_nodes(model: onnx.ModelProto) -> list[str]:
+    """Nodes between the input and the first convolution: the normalisation."""
+    reached, names = {INPUT}, []
+    for node in model.graph.node:
+        if node.op_type in AFTER_INPUT and reached & set(node.input):
+            reached.update(node.output)
+            names.append(node.name)
+    return names
+
+
+def _output_nodes(model: onnx.ModelProto) -> list[str]:
+    """The nodes that give the logits: softmax amplifies what is lost there."""
+    outputs = {output.name for output in model.graph.output}
+    return [node.name for node in model.graph.node if outputs & set(node.output)]

@@ -1,0 +1,53 @@
+"""The damage that a quantized graph does to lesions, on calibration patches: what layers are ranked by."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from bcseg_calibration.calibration_set import CalibrationSet
+from bcseg_edge.backends.graph import INPUT, OUTPUT
+from bcseg_edge.decision import decide
+from bcseg_edge.frames import Segmentation, UInt8Array
+from bcseg_export.parity.comparison import compare
+from bcseg_export.parity.frames import GateFrame, GateFrames
+from bcseg_export.parity.thresholds import Thresholds
+
+MAX_PATCHES = 32  # of 64 layers each runs them once: about two minutes for `edge`
+
+
+class DamageMeter:
+    """Measures models against one reference on the same patches.
+
+    Args:
+        reference: the model in float32.
+        chosen: patches; those with a lesion in their truth first, since only lesions count.
+
+    Raises:
+        DataError: the reference finds no lesion in the patches.
+    """
+
+    def __init__(self, reference: onnx.ModelProto, chosen: CalibrationSet) -> None:
+        order = np.argsort(chosen.labels == 0, kind="stable")[:MAX_PATCHES]
+        self._patches = chosen.patches[order]
+        frames = tuple(GateFrame(f"patch {index}", self._patches[index, 0]) for index in range(len(order)))
+        self._frames = GateFrames(frames, "calibration patches")
+        self._expected = _segment(reference, self._patches)
+        self._lesion_px = Thresholds().lesion_px
+        compare(self._expected, self._expected, self._frames)
+
+    def __call__(self, model: onnx.ModelProto) -> float:
+        """What is missing in the worse Dice of the two classes, plus the share of the lesions that are lost."""
+        comparison = compare(self._expected, _segment(model, self._patches), self._frames)
+        missing = [1 - value for value in comparison.dice[1:] if np.isfinite(value)]
+        lesions = max(1, comparison.count_lesions(self._lesion_px))
+        return max(missing) + comparison.count_lost(self._lesion_px) / lesions
+
+
+def _segment(model: onnx.ModelProto, patches: UInt8Array) -> list[Segmentation]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    logits = (session.run([OUTPUT], {INPUT: patch[None]})[0][0] for patch in patches)  # [3, h, w] each
+    return [Segmentation(*decide(values)) for values in logits]

@@ -1,0 +1,204 @@
+"""Quantized graphs: where the pairs stand for each target, what stays float, and that the answer stays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from bcseg_calibration.half import overflowing_nodes, to_half
+from bcseg_calibration.prepare import fold, layer_names
+from bcseg_calibration.quantize import TARGETS, Target, quantize, quantized_layers, symmetric_ranges
+from bcseg_calibration.ranges import RANGE_METHODS, RangeMethod, measure_ranges
+from bcseg_calibration.rescue import LayerDamage, rank_layers, rescue_steps
+from bcseg_edge.frames import Float32Array, UInt8Array
+from bcseg_export.onnx_graph import build_graph, round_weights
+from tests.fixtures.checkpoints import WINDOW_HW, random_network
+from tests.fixtures.speckle import speckle
+
+HEAD = "unet.segmentation_head.0"
+
+
+@pytest.fixture(scope="module")
+def patches() -> UInt8Array:
+    return np.stack([speckle(WINDOW_HW, seed) for seed in range(6)])[:, None]
+
+
+@pytest.fixture(scope="module")
+def exported() -> onnx.ModelProto:
+    network = random_network()
+    round_weights(network)
+    return build_graph(network, WINDOW_HW)
+
+
+@pytest.fixture(scope="module")
+def folded(exported: onnx.ModelProto) -> onnx.ModelProto:
+    return fold(exported)
+
+
+@pytest.fixture(scope="module")
+def ranges(folded: onnx.ModelProto, patches: UInt8Array) -> dict[Target, Any]:
+    return {target: measure_ranges(folded, patches, "minmax", symmetric=symmetric_ranges(target)) for target in TARGETS}
+
+
+def infer(model: onnx.ModelProto, patches: UInt8Array) -> Float32Array:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    logits: Float32Array = session.run(["logits"], {"patches": patches})[0]
+    return logits
+
+
+def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    return {name: node for node in model.graph.node for name in node.output}
+
+
+def constants(model: onnx.ModelProto) -> dict[str, TensorProto]:
+    return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def test_folding_changes_no_answer(exported: onnx.ModelProto, folded: onnx.ModelProto, patches: UInt8Array) -> None:
+    assert np.abs(infer(exported, patches) - infer(folded, patches)).max() < 1e-3
+
+
+def test_folding_leaves_standard_operators_and_named_layers(folded: onnx.ModelProto) -> None:
+    assert [opset.domain for opset in folded.opset_import] == [""]
+    counts = Counter(node.op_type for node in folded.graph.node)
+    assert not counts.keys() & {"BatchNormalization", "FusedConv"}
+    names = layer_names(folded)
+    assert len(names) == counts["Conv"] == len(set(names))
+    assert names[0] == "unet.encoder.features.0.0"
+    assert names[-1] == HEAD
+    weights = constants(folded)
+    assert all(f"{name}.weight" in weights for name in names)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_layer_has_int8_weights_with_a_scale_a_channel(
+    folded: onnx.ModelProto, ranges: dict[Target, Any], target: Target
+) -> None:
+    quantized = quantize(folded, ranges[target], target)
+    assert quantized_layers(quantized) == layer_names(folded)
+    made, values = producers(quantized), constants(quantized)
+    for node in quantized.graph.node:
+        if node.op_type != "Conv":
+            continue
+        weight, scale, zero = (values[name] for name in made[node.input[1]].input)
+        assert weight.data_type == TensorProto.INT8
+        assert scale.dims == [weight.dims[0]]
+        assert not numpy_helper.to_array(zero).any()
+
+
+@pytest.mark.parametrize(("target", "kind"), [("cpu", TensorProto.UINT8), ("tensorrt", TensorProto.INT8)])
+def test_activations_are_unsigned_for_cpus_and_symmetric_for_tensorrt(
+    folded: onnx.ModelProto, ranges: dict[Target, Any], target: Target, kind: int
+) -> None:
+    quantized = quantize(folded, ranges[target], target)
+    values = constants(quantized)
+    zeros = [values[node.input[2]] for node in quantized.graph.node if node.op_type == "QuantizeLinear"]
+    assert {zero.data_type for zero in zeros} == {kind}
+    if target == "tensorrt":
+        assert not any(numpy_helper.to_array(zero).any() for zero in zeros)
+
+
+def test_tensorrt_pairs_stand_where_it_fuses_them(folded: onnx.ModelProto, ranges: dict[Target, Any]) -> None:
+    quantized = quantize(folded, ranges["tensorrt"], "tensorrt")
+    made = producers(quantized)
+    additions = [node for node in quantized.graph.node if node.op_type == "Add"]
+    assert len(additions) == 10
+    for node in additions:
+        kinds = sorted(made[name].op_type for name in node.input)
+        assert kinds == ["Conv", "DequantizeLinear"]  # the skip branch alone is quantized
+    for node in quantized.graph.node:
+        if node.op_type == "Conv":
+            pair = made[made[node.input[0]].input[0]]
+            assert (made[node.input[0]].op_type, pair.op_type) == ("DequantizeLinear", "QuantizeLinear")
+    behind_concat = [
+        made[node.input[0]]
+        for node in quantized.graph.node
+        if node.op_type == "QuantizeLinear" and node.input[0] in made and made[node.input[0]].op_type == "Concat"
+    ]
+    assert len(behind_concat) == 4
+    biases = [node.input[2] for node in quantized.graph.node if node.op_type == "Conv"]
+    assert {constants(quantized)[name].data_type for name in biases} == {TensorProto.FLOAT}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_logits_stay_close(
+    folded: onnx.ModelProto, ranges: dict[Target, Any], target: Target, patches: UInt8Array
+) -> None:
+    expected, received = infer(folded, patches), infer(quantize(folded, ranges[target], target), patches)
+    error = np.sqrt(np.mean((received - expected) ** 2)) / expected.std()
+    assert 0 < error < 0.35  # random weights are worse than trained ones
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_kept_layers_stay_float(folded: onnx.ModelProto, ranges: dict[Target, Any], target: Target) -> None:
+    kept = {HEAD, "unet.encoder.features.3.conv.2"}
+    quantized = quantize(folded, ranges[target], target, kept)
+    assert set(layer_names(folded)) - set(quantized_layers(quantized)) == kept
+
+
+@pytest.mark.parametrize("method", RANGE_METHODS)
+def test_each_method_finds_ranges_within_the_extremes(
+    folded: onnx.ModelProto, ranges: dict[Target, Any], patches: UInt8Array, method: RangeMethod
+) -> None:
+    found = measure_ranges(folded, patches[:2], method, symmetric=False)
+    name = "add_78"  # a residual sum
+    low, high = (np.asarray(value).item() for value in found[name].range_value)
+    lowest, highest = (np.asarray(value).item() for value in ranges["cpu"][name].range_value)
+    assert low < high
+    assert low >= lowest - 1e-3 * abs(lowest)
+    assert high <= highest + 1e-3 * abs(highest)
+
+
+def test_float16_has_casts_at_the_borders_only(folded: onnx.ModelProto, patches: UInt8Array) -> None:
+    half = to_half(folded)
+    counts = Counter(node.op_type for node in half.graph.node)
+    assert counts["Cast"] == 3  # uint8 to float32, normalised input to float16, logits back
+    assert half.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    values = constants(half)
+    convolutions = [node for node in half.graph.node if node.op_type == "Conv"]
+    assert {values[node.input[1]].data_type for node in convolutions} == {TensorProto.FLOAT16}
+    expected = infer(folded, patches)
+    assert np.abs(infer(half, patches) - expected).max() < 0.02 * expected.std()
+
+
+def test_what_float16_cannot_hold_stays_float32(folded: onnx.ModelProto, patches: UInt8Array) -> None:
+    loud = onnx.ModelProto()
+    loud.CopyFrom(folded)
+    name = "unet.decoder.blocks.0.conv1.0"
+    for tensor in loud.graph.initializer:
+        if tensor.name == f"{name}.weight":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1e6), tensor.name))
+    ranges = measure_ranges(loud, patches[:1], "minmax", symmetric=False)
+    keep = overflowing_nodes(loud, ranges)
+    assert name in keep
+    assert "unet.encoder.features.0.0" not in keep
+    logits = infer(to_half(loud, keep), patches[:1])
+    assert np.isfinite(logits).all()
+    assert overflowing_nodes(folded, measure_ranges(folded, patches[:1], "minmax", symmetric=False)) == ()
+
+
+def test_ranking_quantizes_one_layer_at_a_time(folded: onnx.ModelProto, ranges: dict[Target, Any]) -> None:
+    layers = (HEAD, "unet.encoder.features.0.0", "unet.decoder.blocks.4.conv2.0")
+    seen: list[tuple[str, ...]] = []
+
+    def measure(model: onnx.ModelProto) -> float:
+        seen.append(quantized_layers(model))
+        return float(len(seen) == 2)
+
+    ranked = rank_layers(folded, ranges["cpu"], "cpu", layers, measure)
+    assert seen == [(name,) for name in layers]
+    assert ranked[0] == LayerDamage("unet.encoder.features.0.0", 1.0)
+
+
+def test_ever_more_layers_are_kept_up_to_half() -> None:
+    ranked = [LayerDamage(str(index), 1 / (1 + index)) for index in range(20)]
+    assert [len(step) for step in rescue_steps(ranked)] == [1, 2, 4, 8]
+    assert all(step == tuple(ranked[: len(step)]) for step in rescue_steps(ranked))
