@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bcseg_edge.backends import AUTO, Backend, create_backend
+from bcseg_edge.backends import AUTO, Backend, create_backend, require_machine_for
 from bcseg_edge.errors import DataError, ModelError
 from bcseg_edge.frames import Float32Array, UInt8Array
 from bcseg_edge.passport import Passport, Tiling, read_passport
@@ -123,7 +123,7 @@ def load_model(name_or_path: str | Path, backend: str = AUTO, threads: int | Non
 
     Args:
         name_or_path: a shipped model's name (`edge`) or a model file.
-        backend: `auto`, `openvino` or `onnxruntime`.
+        backend: `auto`, `openvino`, `onnxruntime`, `cuda` or `tensorrt`.
         threads: CPU threads that the backend may use, >= 1; None leaves the choice to it.
 
     Raises:
@@ -131,6 +131,7 @@ def load_model(name_or_path: str | Path, backend: str = AUTO, threads: int | Non
         BackendUnavailable: the backend cannot run here.
         DataError: `threads` below 1.
     """
+    require_machine_for(backend)
     model = read_model(name_or_path)
     return LoadedModel(model.passport, create_backend(backend, model.path, model.passport, threads))
 

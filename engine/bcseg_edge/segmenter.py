@@ -47,7 +47,8 @@ class PatchModel(Protocol):
 class Segmenter:
     """Segments frames, one after the other: split, network, stitch, decide.
 
-    With a backend on a GPU (`cuda`, `tensorrt`) all four happen there, in `bcseg_edge.cuda.frame_path`. It owns `model`: closing one closes the other. Not thread-safe: one segmenter per thread.
+    With a backend on a GPU (`cuda`, `tensorrt`) all four happen there, in `bcseg_edge.cuda.frame_path`.
+    It owns `model`: closing one closes the other. Not thread-safe: one segmenter per thread.
     Frame sizes may change from call to call; a new size costs what the backend needs for another batch size.
 
     Args:

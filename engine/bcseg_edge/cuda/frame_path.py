@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -111,10 +112,8 @@ class FramePath:
     def drop(self) -> None:
         """Wait for the frames under way and forget them."""
         while self._pending:
-            try:
+            with contextlib.suppress(BcsegError):  # what nobody asks for cannot fail anybody
                 self.collect()
-            except BcsegError:  # what nobody asks for cannot fail anybody
-                continue
 
     def close(self) -> None:
         """Release everything but the executor; a second call does nothing."""

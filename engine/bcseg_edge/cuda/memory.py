@@ -44,7 +44,8 @@ class Arena:
         """A pinned buffer as an array; not to be used after `close`."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         buffer = (ctypes.c_ubyte * size).from_address(self.addresses[name])
-        return np.frombuffer(buffer, dtype).reshape(shape)
+        array: npt.NDArray[Any] = np.ctypeslib.as_array(buffer).view(dtype).reshape(shape)
+        return array
 
     def mapped(self, name: str) -> int:
         """Where the device sees a pinned buffer."""

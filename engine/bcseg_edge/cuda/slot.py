@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import pairwise
 
 import numpy as np
 
@@ -184,8 +185,7 @@ class Slot:
 
     def _timings(self) -> Timings:
         upload, split, network, stitch, download = (
-            self._cuda.elapsed_ms(self._events[start], self._events[end])
-            for start, end in zip(MARKS[:-1], MARKS[1:], strict=True)
+            self._cuda.elapsed_ms(self._events[start], self._events[end]) for start, end in pairwise(MARKS)
         )
         return Timings(split, network, stitch, upload_ms=upload, download_ms=download)
 
