@@ -133,8 +133,8 @@ def _check_engine(engine: Any, path: Path, passport: Passport) -> None:
     """Compare inputs, outputs and profile with the passport; raises ModelError."""
     names = {engine.get_tensor_name(number) for number in range(engine.num_io_tensors)}
     height, width = passport.window_hw
-    profile = passport.profile
-    expected = [(size, 1, height, width) for size in (profile.min_batch, profile.opt_batch, profile.max_batch)]
+    sizes = passport.profile
+    expected = [(size, 1, height, width) for size in (sizes.min_batch, sizes.opt_batch, sizes.max_batch)]
     if {INPUT, OUTPUT} - names:
         found: object = sorted(names)
     else:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bcseg_edge.cli import doctor, evaluate, export, inspect, run, split, train
+from bcseg_edge.cli import build, doctor, evaluate, export, inspect, run, split, train
 from bcseg_edge.errors import BcsegError
 
 _DEBUG = "--debug"
@@ -27,6 +27,7 @@ app.command("train")(train.train)
 app.command("split")(split.split)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("build")(build.build)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 

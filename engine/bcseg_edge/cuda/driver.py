@@ -57,6 +57,24 @@ def require_gpu() -> None:
         raise _explain(runtime, status, "cudaGetDeviceCount")
 
 
+def find_gpu(device: int = 0) -> Gpu | None:
+    """The GPU, or None where there is none that can be used."""
+    try:
+        require_gpu()
+    except BackendUnavailable:
+        return None
+    return _describe(_check(_runtime(), "cudaGetDeviceProperties", device))
+
+
+def cuda_version() -> str:
+    """Version of the CUDA runtime that `cuda.bindings` brings, such as 13.0; empty where it is not installed."""
+    try:
+        status, number = _runtime().cudaRuntimeGetVersion()
+    except BackendUnavailable:
+        return ""
+    return "" if status.value else f"{number // 1000}.{number % 1000 // 10}"
+
+
 class Cuda:
     """A GPU with the kernels of this package. Streams, events and graphs are handles, memory is addresses: integers.
 
@@ -81,9 +99,7 @@ class Cuda:
     @cached_property
     def gpu(self) -> Gpu:
         """What the GPU is."""
-        found = self._call("cudaGetDeviceProperties", self._device)
-        name = found.name.decode(errors="replace").strip("\0")
-        return Gpu(name, (found.major, found.minor), bool(found.integrated), found.totalGlobalMem)
+        return _describe(self._call("cudaGetDeviceProperties", self._device))
 
     def use(self) -> None:
         """Make this GPU the one of the calling thread."""
@@ -212,13 +228,25 @@ class Cuda:
         if self._fault is not None:
             raise self._fault
         library = self._runtime if name.startswith("cuda") else _driver()
-        status, *values = getattr(library, name)(*arguments)
-        if status.value:
-            error = _explain(self._runtime, status, name)
-            if isinstance(error, CudaFault):
-                self._fault = error
-            raise error
-        return values[0] if len(values) == 1 else tuple(values)
+        try:
+            return _check(library, name, *arguments)
+        except CudaFault as fault:
+            self._fault = fault
+            raise
+
+
+def _check(library: Any, name: str, *arguments: Any) -> Any:
+    """Call a function; what it returns, or the error that it reports."""
+    status, *values = getattr(library, name)(*arguments)
+    if status.value:
+        raise _explain(_runtime(), status, name)
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _describe(found: Any) -> Gpu:
+    """From `cudaDeviceProp`."""
+    name = found.name.decode(errors="replace").strip("\0")
+    return Gpu(name, (found.major, found.minor), bool(found.integrated), found.totalGlobalMem)
 
 
 def _explain(runtime: Any, status: Any, call: str) -> CudaError:
