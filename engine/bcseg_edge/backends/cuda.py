@@ -22,6 +22,24 @@ INSTALL_HINT = (
 )
 
 
+def require_provider() -> Any:
+    """The module `onnxruntime`, built with CUDA.
+
+    Raises:
+        BackendUnavailable: it is missing or broken, or was built without.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise broken_package("onnxruntime", error, INSTALL_HINT) from error
+    found = onnxruntime.get_available_providers()
+    if PROVIDER not in found:
+        raise BackendUnavailable(
+            f"onnxruntime {onnxruntime.__version__} was built without CUDA; it has: {', '.join(found)}", INSTALL_HINT
+        )
+    return onnxruntime
+
+
 class OnnxRuntimeCudaExecutor:
     """Executes patches on the device with ONNX Runtime's CUDA provider.
 
@@ -67,16 +85,7 @@ class OnnxRuntimeCudaExecutor:
             self._cuda.destroy_stream(self._stream)
 
     def _open_session(self, path: Path) -> Any:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise broken_package("onnxruntime", error, INSTALL_HINT) from error
-        if PROVIDER not in onnxruntime.get_available_providers():
-            raise BackendUnavailable(
-                f"onnxruntime {onnxruntime.__version__} was built without CUDA; it has: "
-                + ", ".join(onnxruntime.get_available_providers()),
-                INSTALL_HINT,
-            )
+        onnxruntime = require_provider()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = LOG_FATAL
         try:
