@@ -71,13 +71,7 @@ def test_every_lack_has_its_fix(monkeypatch):
     monkeypatch.setattr(nvidia, "require_gpu", lack)
     monkeypatch.setattr(nvidia, "find_spec", lambda name: None)
     cuda, tensorrt = nvidia.gpu_checks()
-    assert (cuda.name, cuda.ok, cuda.required, cuda.found, cuda.fix) == (
-        "backend cuda",
-        False,
-        False,
-        "no GPU",
-        "buy one",
-    )
+    assert cuda == Check("backend cuda", ok=False, required=False, found="no GPU", fix="buy one")
     assert tensorrt.fix.startswith("buy one; then pip install")
 
 

@@ -113,6 +113,10 @@ class Cuda:
         """
         return int(self._allocate("cudaMalloc", size))
 
+    def free_memory(self) -> int:
+        """Bytes of device memory that nobody uses."""
+        return int(self._call("cudaMemGetInfo")[0])
+
     def free(self, address: int) -> None:
         """Give device memory back."""
         self._call("cudaFree", address)
