@@ -5,9 +5,12 @@ FRAMES ?= 150
 OUT ?= out
 RUN_VENV := .venv
 TEST_VENV := .venv-test
+GPU_VENV := .venv-gpu
+GPU_EXTRAS ?= gpu,tensorrt
+GPU_PYTHON ?= $(GPU_VENV)/bin/python
 TESTS ?= tests
 
-.PHONY: run test lint bench-overhead clean
+.PHONY: run test lint gpu bench-overhead clean
 
 run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
@@ -19,6 +22,11 @@ lint: $(TEST_VENV)/ready  ## ruff and mypy
 	$(TEST_VENV)/bin/ruff check .
 	$(TEST_VENV)/bin/ruff format --check .
 	$(TEST_VENV)/bin/mypy
+
+gpu: $(GPU_PYTHON)  ## what needs an NVIDIA GPU: its tests (none executed: failure), then its benchmark into out/gpu.json
+	$(GPU_PYTHON) -m pytest -m gpu --must-execute $(TESTS)
+	mkdir -p $(OUT)
+	$(GPU_PYTHON) -m bcseg_benchmarks.gpu --json | tee $(OUT)/gpu.json
 
 bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
 	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)
@@ -33,5 +41,10 @@ $(TEST_VENV)/ready: pyproject.toml
 	$(TEST_VENV)/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
+$(GPU_VENV)/bin/python: pyproject.toml
+	$(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/pip install --quiet --editable ".[$(GPU_EXTRAS)]" pytest hypothesis onnx
+	touch $@
+
 clean:
-	rm -rf $(RUN_VENV) $(TEST_VENV) $(OUT)
+	rm -rf $(RUN_VENV) $(TEST_VENV) $(GPU_VENV) $(OUT)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from bcseg_edge.cuda.driver import find_gpu
+
 # The first example of a property often pays for a compilation; a deadline would make that a failure.
 settings.register_profile("bcseg", deadline=None, max_examples=60)
 settings.load_profile("bcseg")
@@ -31,10 +33,26 @@ def busi_dir(data_dir: Path) -> Path:
     return data_dir / "busi"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--must-execute`: a run in which every test was skipped fails."""
+    parser.addoption("--must-execute", action="store_true", help="fail where no test was executed")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `data` where there is no data, so that the mark alone is enough."""
-    if os.environ.get("BCSEG_DATA"):
-        return
+    """Skip tests marked `data` or `gpu` where there is none, so that the mark alone is enough."""
+    lacks = {}
+    if not os.environ.get("BCSEG_DATA"):
+        lacks["data"] = "BCSEG_DATA is not set"
+    if any(item.get_closest_marker("gpu") for item in items) and find_gpu() is None:
+        lacks["gpu"] = "there is no NVIDIA GPU that CUDA can use"
     for item in items:
-        if item.get_closest_marker("data"):
-            item.add_marker(pytest.mark.skip(reason="BCSEG_DATA is not set"))
+        for mark, reason in lacks.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """See `pytest_addoption`."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--must-execute") and reporter is not None and not reporter.stats.get("passed"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -10,9 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bcseg_edge.backends import BACKENDS, INSTALL_HINT, available_backends, create_backend
+from bcseg_edge.backends import BACKENDS, CUDA_BACKENDS, INSTALL_HINT, available_backends, create_backend
+from bcseg_edge.check import Check
 from bcseg_edge.errors import BcsegError
 from bcseg_edge.models import find_model, list_models, read_model
+from bcseg_edge.nvidia import cameras, gpu_checks, nvidia_facts
 
 DEFAULT_MODEL = "edge"
 PACKAGES = (
@@ -24,31 +26,15 @@ PACKAGES = (
     "openvino",
     "onnxruntime",
     "onnxruntime-gpu",
+    "cuda-bindings",
+    "tensorrt",
+    "tensorrt-rtx",
     "torch",
     "lightning",
     "onnx",
 )
 # What int8 and bf16 kernels on x86 look for; on Arm: int8 dot product, int8 matrix multiply, bf16.
 _INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that `run` may need.
-
-    Attributes:
-        name: what was looked at.
-        ok: whether it works.
-        required: whether `run` cannot work without it.
-        found: what was found, one line.
-        fix: the command or step that mends it; empty where nothing is wrong.
-    """
-
-    name: str
-    ok: bool
-    required: bool
-    found: str
-    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +74,16 @@ def examine() -> Health:
         )
         for name in BACKENDS
     )
-    checks = (*backends, _any_backend(available), _shipped_models(), _default_model_runs(available))
+    on_gpu = gpu_checks()
+    usable = (*available, *(check.name.removeprefix("backend ") for check in on_gpu if check.ok))
+    checks = (*backends, *on_gpu, _any_backend(usable), _shipped_models(), _default_model_runs(usable))
     return Health(_machine(), {name: _version(name) for name in PACKAGES}, checks)
 
 
-def _any_backend(available: tuple[str, ...]) -> Check:
-    if available:
-        return Check("a backend", True, True, f"auto takes {available[0]}")
+def _any_backend(usable: tuple[str, ...]) -> Check:
+    if usable:
+        name = usable[0]
+        return Check("a backend", True, True, f"--backend {name}" if name in CUDA_BACKENDS else f"auto takes {name}")
     return Check("a backend", False, True, f"none of {', '.join(BACKENDS)}", INSTALL_HINT)
 
 
@@ -104,17 +93,20 @@ def _shipped_models() -> Check:
     return Check("shipped models", not fix, True, ", ".join(names) or "none", fix)
 
 
-def _default_model_runs(available: tuple[str, ...]) -> Check:
-    """Whether the default model passes its hash check and loads into the backend that `auto` takes."""
+def _default_model_runs(usable: tuple[str, ...]) -> Check:
+    """Whether the default model passes its hash check and loads into the first usable backend."""
     name = f"model {DEFAULT_MODEL} loads"
-    if not available or DEFAULT_MODEL not in list_models():
+    if not usable or DEFAULT_MODEL not in list_models():
         return Check(name, False, True, "not tried")
     try:
         model = read_model(find_model(DEFAULT_MODEL))
-        create_backend(available[0], model.path, model.passport).close()
+        if usable[0] == "tensorrt":
+            found = f"its plan comes first: bcseg-edge build {DEFAULT_MODEL} --output {DEFAULT_MODEL}.engine"
+            return Check(name, True, True, found)
+        create_backend(usable[0], model.path, model.passport).close()
     except BcsegError as error:
         return Check(name, False, True, error.message, error.hint)
-    return Check(name, True, True, f"with {available[0]}")
+    return Check(name, True, True, f"with {usable[0]}")
 
 
 def _machine() -> dict[str, str]:
@@ -127,6 +119,8 @@ def _machine() -> dict[str, str]:
         "instruction sets": ", ".join(name for name in _INSTRUCTIONS if name in flags) or "unknown",
         "cores": f"{cores} usable of {os.cpu_count()}",
         "memory": _memory(),
+        **nvidia_facts(),
+        "cameras": cameras(),
     }
 
 

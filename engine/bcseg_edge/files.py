@@ -49,3 +49,11 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
 def write_text_atomic(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`; see `atomic_path`."""
     write_bytes_atomic(path, text.encode())
+
+
+def cache_folder(kind: str) -> Path:
+    """Folder for what can be made again: `$BCSEG_CACHE/kind`, by default below `$XDG_CACHE_HOME` or `~/.cache`."""
+    root = os.environ.get("BCSEG_CACHE")
+    if root:
+        return Path(root) / kind
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bcseg-edge" / kind

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from bcseg_edge.errors import DataError
+
 CLASSES = ("background", "benign", "malignant")
 BACKGROUND, BENIGN, MALIGNANT = range(3)
 
@@ -37,15 +39,25 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds per stage of one frame."""
+    """Milliseconds per stage of one frame; on a GPU by CUDA events.
+
+    Attributes:
+        split_ms: cutting the frame into patches.
+        network_ms: executing them.
+        stitch_ms: stitching and deciding.
+        upload_ms: bringing the frame to the GPU; 0 on a CPU.
+        download_ms: bringing labels and confidence back; 0 on a CPU.
+    """
 
     split_ms: float
     network_ms: float
     stitch_ms: float
+    upload_ms: float = 0.0
+    download_ms: float = 0.0
 
     @property
     def total_ms(self) -> float:
-        return self.split_ms + self.network_ms + self.stitch_ms
+        return self.upload_ms + self.split_ms + self.network_ms + self.stitch_ms + self.download_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +73,21 @@ class Segmentation:
     labels: UInt8Array
     confidence: Float32Array
     timings: Timings = field(default_factory=lambda: Timings(0.0, 0.0, 0.0))
+
+
+def check_frame(frame: UInt8Array) -> UInt8Array:
+    """Validate what should be a frame, and return it.
+
+    Raises:
+        DataError: not an array, not uint8, neither `[H, W]` nor `[H, W, 3]`, or empty.
+    """
+    expected = "a frame is a uint8 array [H, W] (grey) or [H, W, 3] (BGR)"
+    if not isinstance(frame, np.ndarray):
+        raise DataError(f"{expected}, got {type(frame).__name__}", "read the image with cv2.imread or open_source")
+    if frame.dtype != np.uint8:
+        raise DataError(f"{expected}, got dtype {frame.dtype}", "scale the values to 0..255 and cast to uint8")
+    if frame.ndim != 2 and (frame.ndim != 3 or frame.shape[2] != 3):
+        raise DataError(f"{expected}, got shape {frame.shape}", "drop an alpha channel, add no batch axis")
+    if frame.size == 0:
+        raise DataError(f"{expected} with H, W >= 1, got shape {frame.shape}", "check that the source gave an image")
+    return frame

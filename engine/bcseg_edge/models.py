@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bcseg_edge.backends import AUTO, Backend, create_backend
+from bcseg_edge.backends import AUTO, Backend, create_backend, require_machine_for
 from bcseg_edge.errors import DataError, ModelError
 from bcseg_edge.frames import Float32Array, UInt8Array
 from bcseg_edge.passport import Passport, Tiling, read_passport
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from bcseg_edge.cuda.frame_path import FramePath
 
 PACKAGE = Path(__file__).parent
 SUFFIXES = (".onnx", ".engine")
@@ -76,7 +78,7 @@ class LoadedModel:
             ModelError: the model was closed.
         """
         if self._backend is None:
-            raise ModelError(f"model {self.passport.name} is closed", "load it again with load_model")
+            raise self._closed_error()
         fits = patches.ndim == 4 and 1 <= len(patches) <= self.max_batch
         if not fits or patches.shape[1:] != (1, *self.window_hw) or patches.dtype != np.uint8:
             height, width = self.window_hw
@@ -87,11 +89,25 @@ class LoadedModel:
             )
         return self._backend.infer(patches)
 
+    def open_frame_path(self, tiling: Tiling) -> FramePath | None:
+        """The frame path on the GPU; None where the backend runs on the CPU. To be closed before the model.
+
+        Raises:
+            ModelError: the model was closed.
+        """
+        if self._backend is None:
+            raise self._closed_error()
+        open_frame_path = getattr(self._backend, "open_frame_path", None)
+        return open_frame_path(tiling) if open_frame_path else None
+
     def close(self) -> None:
         """Release the backend; a second call does nothing."""
         if self._backend is not None:
             self._backend.close()
             self._backend = None
+
+    def _closed_error(self) -> ModelError:
+        return ModelError(f"model {self.passport.name} is closed", "load it again with load_model")
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +123,7 @@ def load_model(name_or_path: str | Path, backend: str = AUTO, threads: int | Non
 
     Args:
         name_or_path: a shipped model's name (`edge`) or a model file.
-        backend: `auto`, `openvino` or `onnxruntime`.
+        backend: `auto`, `openvino`, `onnxruntime`, `cuda` or `tensorrt`.
         threads: CPU threads that the backend may use, >= 1; None leaves the choice to it.
 
     Raises:
@@ -115,6 +131,7 @@ def load_model(name_or_path: str | Path, backend: str = AUTO, threads: int | Non
         BackendUnavailable: the backend cannot run here.
         DataError: `threads` below 1.
     """
+    require_machine_for(backend)
     model = read_model(name_or_path)
     return LoadedModel(model.passport, create_backend(backend, model.path, model.passport, threads))
 

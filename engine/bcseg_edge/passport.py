@@ -41,12 +41,17 @@ class Profile(_Record):
 
 
 class Compiled(_Record):
-    """Where a TensorRT plan was built; a plan runs nowhere else."""
+    """Where a TensorRT plan was built, and what for; `bcseg_edge.plans` decides where it runs."""
 
     runtime: Literal["tensorrt", "tensorrt-rtx"]
     runtime_version: str
     cuda_version: str
-    gpu: str
+    gpu: str  # its name; empty where the plan was built for compute capabilities without a GPU
+    capabilities: tuple[str, ...] = ()  # compute capabilities, such as 8.7
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    source_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the .onnx file
+    key: str  # of everything that went into the build: an equal key is an equal build
 
 
 class Accuracy(_Record):

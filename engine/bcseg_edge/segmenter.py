@@ -1,7 +1,8 @@
-"""From a frame to its segmentation: the host path of one frame."""
+"""From a frame to its segmentation: on the host, or on the GPU where the model's backend has a frame path there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -11,12 +12,13 @@ import numpy as np
 
 from bcseg_edge.decision import decide
 from bcseg_edge.errors import DataError
-from bcseg_edge.frames import CLASSES, Float32Array, Segmentation, Timings, UInt8Array
+from bcseg_edge.frames import CLASSES, Float32Array, Segmentation, Timings, UInt8Array, check_frame
 from bcseg_edge.tiling import TILINGS, TileGrid
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from bcseg_edge.cuda.frame_path import FramePath
     from bcseg_edge.passport import Tiling
 
 
@@ -45,6 +47,7 @@ class PatchModel(Protocol):
 class Segmenter:
     """Segments frames, one after the other: split, network, stitch, decide.
 
+    With a backend on a GPU (`cuda`, `tensorrt`) all four happen there, in `bcseg_edge.cuda.frame_path`.
     It owns `model`: closing one closes the other. Not thread-safe: one segmenter per thread.
     Frame sizes may change from call to call; a new size costs what the backend needs for another batch size.
 
@@ -62,12 +65,15 @@ class Segmenter:
         self.model = model
         self.tiling: Tiling = tiling or model.tiling
         self._grid: TileGrid | None = None
+        open_frame_path = getattr(model, "open_frame_path", None)  # a `PatchModel` need not have it
+        self._cuda_path: FramePath | None = open_frame_path(self.tiling) if open_frame_path else None
 
     def __call__(self, frame: UInt8Array) -> Segmentation:
         """Segment one frame.
 
         Args:
-            frame: uint8 `[H, W]` (grey) or `[H, W, 3]` (BGR), any H, W >= 1, any strides.
+            frame: uint8 `[H, W]` (grey) or `[H, W, 3]` (BGR), any H, W >= 1, any strides; with a backend on a GPU
+                also an array there with `__cuda_array_interface__` (PyCUDA, CuPy, PyTorch).
 
         Returns:
             Labels and confidence in arrays of their own, and the ms that split, network and stitch
@@ -77,6 +83,8 @@ class Segmenter:
             DataError: `frame` is something else.
             BcsegError: the model was closed.
         """
+        if self._cuda_path is not None:
+            return self._cuda_path(frame)
         started_ns = perf_counter_ns()
         grey = to_grey(frame)
         grid = self._grid_for((grey.shape[0], grey.shape[1]))
@@ -93,8 +101,18 @@ class Segmenter:
         )
         return Segmentation(labels, confidence, timings)
 
+    def stream(self, frames: Iterable[UInt8Array]) -> Iterator[Segmentation]:
+        """Segment frames in order; on a GPU each is uploaded while the one before it computes.
+
+        Raises:
+            BcsegError: as calling the segmenter does.
+        """
+        return map(self, frames) if self._cuda_path is None else self._cuda_path.stream(frames)
+
     def close(self) -> None:
         """Close the model; a second call does nothing."""
+        if self._cuda_path is not None:
+            self._cuda_path.close()
         self.model.close()
 
     def __enter__(self) -> Self:
@@ -142,15 +160,6 @@ def to_grey(frame: UInt8Array) -> UInt8Array:
     Raises:
         DataError: not an array, not uint8, not of those shapes, or empty.
     """
-    expected = "a frame is a uint8 array [H, W] (grey) or [H, W, 3] (BGR)"
-    if not isinstance(frame, np.ndarray):
-        raise DataError(f"{expected}, got {type(frame).__name__}", "read the image with cv2.imread or open_source")
-    if frame.dtype != np.uint8:
-        raise DataError(f"{expected}, got dtype {frame.dtype}", "scale the values to 0..255 and cast to uint8")
-    if frame.ndim != 2 and (frame.ndim != 3 or frame.shape[2] != 3):
-        raise DataError(f"{expected}, got shape {frame.shape}", "drop an alpha channel, add no batch axis")
-    if frame.size == 0:
-        raise DataError(f"{expected} with H, W >= 1, got shape {frame.shape}", "check that the source gave an image")
-    if frame.ndim == 2:
+    if check_frame(frame).ndim == 2:
         return frame
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)

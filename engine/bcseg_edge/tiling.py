@@ -61,12 +61,12 @@ class TileGrid:
     @property
     def rows(self) -> int:
         """Windows from top to bottom."""
-        return len(self._vertical.starts)
+        return len(self.vertical.starts)
 
     @property
     def cols(self) -> int:
         """Windows from left to right."""
-        return len(self._horizontal.starts)
+        return len(self.horizontal.starts)
 
     @property
     def count(self) -> int:
@@ -76,17 +76,17 @@ class TileGrid:
     @property
     def row_starts(self) -> tuple[int, ...]:
         """Top edge of each row of windows in the padded content, px."""
-        return tuple(self._vertical.starts.tolist())
+        return tuple(self.vertical.starts.tolist())
 
     @property
     def col_starts(self) -> tuple[int, ...]:
         """Left edge of each column of windows in the padded content, px."""
-        return tuple(self._horizontal.starts.tolist())
+        return tuple(self.horizontal.starts.tolist())
 
     @property
     def stride_hw(self) -> tuple[int, int]:
         """Largest distance between neighbouring windows in px; the window itself where there is only one."""
-        return self._vertical.stride, self._horizontal.stride
+        return self.vertical.stride, self.horizontal.stride
 
     @cached_property
     def content_hw(self) -> tuple[int, int]:
@@ -101,7 +101,17 @@ class TileGrid:
     @property
     def padded_hw(self) -> tuple[int, int]:
         """Size of the content with its zero padding, px: what the windows cover exactly."""
-        return self._vertical.padded, self._horizontal.padded
+        return self.vertical.padded, self.horizontal.padded
+
+    @cached_property
+    def vertical(self) -> Axis:
+        """Windows from top to bottom."""
+        return Axis(self.content_hw[0], self.window_hw[0], overlapping=self.mode == "overlap")
+
+    @cached_property
+    def horizontal(self) -> Axis:
+        """Windows from left to right."""
+        return Axis(self.content_hw[1], self.window_hw[1], overlapping=self.mode == "overlap")
 
     def split(self, grey: UInt8Array) -> UInt8Array:
         """Cut a frame into patches.
@@ -122,7 +132,7 @@ class TileGrid:
             )
         padded = _pad(self._scale(grey), self.padded_hw)
         windows = sliding_window_view(padded, self.window_hw)  # [H' - h + 1, W' - w + 1, h, w]
-        patches: UInt8Array = windows[np.ix_(self._vertical.starts, self._horizontal.starts)]  # [rows, cols, h, w]
+        patches: UInt8Array = windows[np.ix_(self.vertical.starts, self.horizontal.starts)]  # [rows, cols, h, w]
         return patches.reshape(self.count, 1, *self.window_hw)
 
     def stitch(self, logits: Float32Array) -> Float32Array:
@@ -147,14 +157,6 @@ class TileGrid:
         height, width = self.content_hw
         return self._unscale(mosaic[:, :height, :width])
 
-    @cached_property
-    def _vertical(self) -> _Axis:
-        return _Axis(self.content_hw[0], self.window_hw[0], overlapping=self.mode == "overlap")
-
-    @cached_property
-    def _horizontal(self) -> _Axis:
-        return _Axis(self.content_hw[1], self.window_hw[1], overlapping=self.mode == "overlap")
-
     def _scale(self, grey: UInt8Array) -> UInt8Array:
         if self.content_hw == self.frame_hw:
             return grey
@@ -177,7 +179,7 @@ class TileGrid:
         return grid.transpose(2, 0, 3, 1, 4).reshape(classes, *self.padded_hw)
 
     def _blend(self, logits: Float32Array) -> Float32Array:
-        vertical, horizontal = self._vertical, self._horizontal
+        vertical, horizontal = self.vertical, self.horizontal
         classes = logits.shape[1]
         grid = logits.reshape(self.rows, self.cols, classes, *self.window_hw).transpose(2, 0, 1, 3, 4)
         mosaic = np.zeros((classes, *self.padded_hw), np.float32)
@@ -191,10 +193,12 @@ class TileGrid:
         return mosaic
 
 
-class _Axis:
+class Axis:
     """The windows along one axis of a grid.
 
     Attributes:
+        length: px of the content.
+        window: px of a window.
         starts: int64 `[n]`, first px of each window.
         padded: px the windows cover together, >= the content's length.
         stride: largest distance between neighbouring windows, px.
@@ -202,6 +206,7 @@ class _Axis:
     """
 
     def __init__(self, length: int, window: int, *, overlapping: bool) -> None:
+        self.length = length
         self.window = window
         self.starts = _spread(length, window) if overlapping else np.arange(0, length, window)
         self.padded = int(self.starts[-1]) + window

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import builtins
 import platform
+import sys
 
 import numpy as np
 import pytest
 
 from bcseg_edge import backends
-from bcseg_edge.backends import BACKENDS, available_backends, create_backend
+from bcseg_edge.backends import BACKENDS, CUDA_BACKENDS, available_backends, create_backend
 from bcseg_edge.backends.openvino import MAX_COMPILED
 from bcseg_edge.errors import BackendUnavailable, BcsegError, DataError, ModelError
 from bcseg_edge.models import load_model
@@ -138,12 +139,12 @@ def test_openvino_keeps_a_few_batch_sizes(tmp_path):
     assert len(created._requests) == MAX_COMPILED
 
 
-@pytest.mark.parametrize("name", ["cuda", "tensorrt", "OpenVINO", "tpu", ""])
+@pytest.mark.parametrize("name", ["OpenVINO", "CUDA", "tpu", ""])
 def test_other_names_are_refused_with_the_choice(tmp_path, name):
     path = write_model(tmp_path, WINDOW_HW)
     with pytest.raises(BackendUnavailable) as caught:
         load_model(path, name)
-    assert "auto, openvino, onnxruntime" in caught.value.hint
+    assert "auto, openvino, onnxruntime, cuda, tensorrt" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -191,4 +192,34 @@ def test_a_plan_is_not_given_to_a_cpu_backend(tmp_path):
     path.write_bytes(b"plan")
     seal(path)
     with pytest.raises(BcsegError, match=r"\.onnx files, got tiny\.engine"):
+        load_model(path, "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("count", "said", "hint"),
+    [((35, None), "no driver", "driver"), ((100, None), "has no NVIDIA GPU", "--gpus all"), ((0, 0), "has no", "auto")],
+)
+@pytest.mark.parametrize("backend", CUDA_BACKENDS)
+def test_without_a_gpu_nothing_of_the_model_is_read(monkeypatch, backend, count, said, hint):
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: (runtime.cudaError_t(count[0]), count[1]))
+    with pytest.raises(BackendUnavailable, match=said) as caught:
+        load_model("missing.onnx", backend)
+    assert hint in caught.value.hint
+
+
+def test_auto_takes_tensorrt_for_a_plan(monkeypatch, tmp_path):
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: (runtime.cudaError_t(35), None))
+    path = tmp_path / "tiny.engine"
+    path.write_bytes(b"plan")
+    seal(path)
+    with pytest.raises(BackendUnavailable, match="no NVIDIA GPU"):
         load_model(path)
+
+
+def test_a_gpu_backend_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(BackendUnavailable, match=r"cuda\.bindings cannot be imported") as caught:
+        load_model("edge", "tensorrt")
+    assert 'pip install "bcseg-edge[gpu]"' in caught.value.hint

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from bcseg_edge import doctor
+from bcseg_edge.check import Check
 from tests.fixtures.tiny_model import write_model
 
 
@@ -62,6 +63,17 @@ def test_without_a_model(monkeypatch):
     health = doctor.examine()
     assert not health.ready
     assert "models/edge" in check(health, "shipped models").fix
+
+
+def test_a_gpu_alone_is_enough(edge, monkeypatch):
+    """As on a Jetson, where TensorRT is there and a CPU backend need not be."""
+    monkeypatch.setattr(doctor, "available_backends", lambda: ())
+    tensorrt = Check("backend tensorrt", ok=True, required=False, found="installed, with a GPU")
+    monkeypatch.setattr(doctor, "gpu_checks", lambda: (tensorrt,))
+    health = doctor.examine()
+    assert health.ready
+    assert check(health, "a backend").found == "--backend tensorrt"
+    assert "bcseg-edge build edge" in check(health, "model edge loads").found
 
 
 def test_findings_are_json():

@@ -11,11 +11,13 @@ from bcseg_edge.errors import BackendUnavailable, DataError
 from bcseg_edge.frames import Float32Array, UInt8Array
 
 if TYPE_CHECKING:
+    from bcseg_edge.cuda.executor import Executor
     from bcseg_edge.passport import Passport
 
-BACKENDS = ("openvino", "onnxruntime")
+BACKENDS = ("openvino", "onnxruntime")  # on the CPU
+CUDA_BACKENDS = ("cuda", "tensorrt")
 AUTO = "auto"
-PLANNED = ("cuda", "tensorrt")
+PLAN_SUFFIX = ".engine"
 INSTALL_HINT = 'pip install "bcseg-edge[cpu]"'
 
 
@@ -24,7 +26,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """One of `BACKENDS`."""
+        """One of `BACKENDS` or `CUDA_BACKENDS`."""
 
     def infer(self, patches: UInt8Array) -> Float32Array:
         """uint8 `[N, 1, h, w]` -> logits float32 `[N, 3, h, w]`, a fresh array."""
@@ -34,7 +36,7 @@ class Backend(Protocol):
 
 
 def available_backends() -> tuple[str, ...]:
-    """The backends whose package is installed, the one that `auto` takes first.
+    """The CPU backends whose package is installed, the one that `auto` takes first.
 
     OpenVINO leads on x86, which its kernels are made for. Elsewhere ONNX Runtime does: on Arm, OpenVINO
     executes quantized models in floating point ("simulation mode": its documentation of the CPU device).
@@ -47,24 +49,22 @@ def create_backend(name: str, path: Path, passport: Passport, threads: int | Non
     """Load a model file into a backend.
 
     Args:
-        name: `auto`, `openvino` or `onnxruntime`.
-        path: the `.onnx` file, already verified against `passport`.
+        name: `auto`, `openvino`, `onnxruntime`, `cuda` or `tensorrt`; `auto` takes TensorRT for a plan.
+        path: the `.onnx` or `.engine` file, already verified against `passport`.
         passport: its passport.
         threads: CPU threads that the backend may use, >= 1; None leaves the choice to it.
 
     Raises:
-        BackendUnavailable: unknown, not part of this version, or its package is missing or broken.
+        BackendUnavailable: unknown, its package is missing or broken, or there is no GPU for it.
         ModelError: the backend cannot read the file, or it is not a bcseg-edge graph.
         DataError: `threads` below 1.
     """
     if threads is not None and threads < 1:
         raise DataError(f"cannot run on {threads} threads", "give at least 1, or leave it out")
-    chosen = _resolve(name)
-    if path.suffix != ".onnx":
-        raise BackendUnavailable(
-            f"backend {chosen} executes .onnx files, got {path.name}",
-            "name the .onnx file that it was built from",
-        )
+    chosen = "tensorrt" if name == AUTO and path.suffix == PLAN_SUFFIX else _resolve(name)
+    if chosen in CUDA_BACKENDS:
+        return _create_cuda_backend(chosen, path, passport)
+    _require_onnx(chosen, path)
     if chosen == "openvino":
         from bcseg_edge.backends.openvino import OpenVinoBackend
 
@@ -80,10 +80,45 @@ def _resolve(name: str) -> str:
         if not available:
             raise BackendUnavailable(f"no backend is installed, one of {', '.join(BACKENDS)} is needed", INSTALL_HINT)
         return available[0]
-    if name in PLANNED:
-        raise BackendUnavailable(
-            f"backend {name} is not part of this version", f"use one of: {', '.join((AUTO, *BACKENDS))}"
-        )
-    if name not in BACKENDS:
-        raise BackendUnavailable(f"unknown backend {name!r}", f"use one of: {', '.join((AUTO, *BACKENDS))}")
+    known = (*BACKENDS, *CUDA_BACKENDS)
+    if name not in known:
+        raise BackendUnavailable(f"unknown backend {name!r}", f"use one of: {', '.join((AUTO, *known))}")
     return name
+
+
+def require_machine_for(name: str) -> None:
+    """Refuse a backend whose hardware is missing, before anything of a model is read.
+
+    Raises:
+        BackendUnavailable: `cuda` or `tensorrt` without `cuda.bindings`, driver or GPU.
+    """
+    if name in CUDA_BACKENDS:
+        from bcseg_edge.cuda.driver import require_gpu
+
+        require_gpu()
+
+
+def _create_cuda_backend(name: str, path: Path, passport: Passport) -> Backend:
+    from bcseg_edge.cuda.backend import CudaBackend
+    from bcseg_edge.cuda.driver import Cuda
+
+    cuda = Cuda()  # first: without a GPU the libraries below crash
+    executor: Executor
+    if name == "tensorrt":
+        from bcseg_edge.backends.tensorrt import TensorRtExecutor
+
+        executor = TensorRtExecutor(cuda, path, passport)
+    else:
+        from bcseg_edge.backends.cuda import OnnxRuntimeCudaExecutor
+
+        _require_onnx(name, path)
+        executor = OnnxRuntimeCudaExecutor(cuda, path, passport)
+    return CudaBackend(cuda, executor, passport.window_hw)
+
+
+def _require_onnx(backend: str, path: Path) -> None:
+    if path.suffix != ".onnx":
+        raise BackendUnavailable(
+            f"backend {backend} executes .onnx files, got {path.name}",
+            "name the .onnx file that it was built from",
+        )

@@ -47,7 +47,7 @@ class OnnxRuntimeBackend:
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions share no base class below this one
             raise unreadable(path, self.name, error) from error
-        check_graph(path, passport, *_signature(session))
+        check_graph(path, passport, *signature(session))
         self._session: Any = session
 
     def infer(self, patches: UInt8Array) -> Float32Array:
@@ -60,7 +60,7 @@ class OnnxRuntimeBackend:
         self._session = None
 
 
-def _signature(session: Any) -> tuple[dict[str, tuple[str, Shape]], dict[str, Shape]]:
+def signature(session: Any) -> tuple[dict[str, tuple[str, Shape]], dict[str, Shape]]:
     """Inputs and outputs as `check_graph` wants them."""
     inputs = {
         node.name: (node.type.removeprefix("tensor(").removesuffix(")"), _shape(node.shape))

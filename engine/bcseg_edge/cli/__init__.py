@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bcseg_edge.cli import calibrate, doctor, evaluate, export, inspect, parity, run, split, train
+from bcseg_edge.cli import build, calibrate, doctor, evaluate, export, inspect, parity, run, split, train
 from bcseg_edge.errors import BcsegError
 
 _DEBUG = "--debug"
@@ -29,6 +29,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("parity")(parity.parity)
+app.command("build")(build.build)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 

@@ -31,7 +31,7 @@ _SOURCE_HELP = (
 def run(
     source: Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)] = "",
     model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = "edge",
-    backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt.")] = "auto",
     tiling: Annotated[str | None, typer.Option(help="paper, overlap or frame; by default the model's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for overlay, labels and results.jsonl.")] = None,

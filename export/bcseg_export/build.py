@@ -1,0 +1,273 @@
+"""Builds a TensorRT plan of a model file, unless the plan is there already; writes its passport beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcseg_edge.backends import PLAN_SUFFIX, available_backends, create_backend
+from bcseg_edge.backends.tensorrt import import_tensorrt
+from bcseg_edge.cuda.driver import Gpu, cuda_version, find_gpu, require_gpu
+from bcseg_edge.errors import DataError, ModelError, ParityError
+from bcseg_edge.files import atomic_path, cache_folder, write_bytes_atomic, write_text_atomic
+from bcseg_edge.models import read_model
+from bcseg_edge.passport import (
+    NOT_MEASURED,
+    Compiled,
+    Parity,
+    Passport,
+    Profile,
+    file_sha256,
+    passport_path,
+    read_passport,
+)
+from bcseg_edge.plans import RuntimeName
+from bcseg_edge.tiling import TileGrid
+from bcseg_export.build_progress import BuildProgress
+from bcseg_export.plan_builder import PlanSettings, build_plan, layer_table
+
+if TYPE_CHECKING:
+    from bcseg_edge.passport import Tiling
+
+RUNTIMES: tuple[RuntimeName, ...] = ("tensorrt", "tensorrt-rtx")
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+MIN_LABELS_EQUAL = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.99}
+GATE_PATCHES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What to build and where to.
+
+    Attributes:
+        model: `.onnx` file, or a shipped model's name.
+        output: `.engine` file to write; its passport goes beside it.
+        frame_sizes: (width, height) of the frames to come: one makes a plan for exactly its batch, several a profile
+            from the smallest to the largest with the first as optimum; none takes the model's own profile.
+        tiling: of those frames; None takes the model's.
+        runtime: `tensorrt`, or `tensorrt-rtx`, which builds without a GPU.
+        capabilities: TensorRT-RTX only: compute capabilities; none takes all that it knows.
+        workspace_mib: scratch memory a layer may use; None leaves it to TensorRT.
+        version_compatible, hardware_compatible: see `PlanSettings`.
+        layers: JSON file for the engine inspector's layer table; needs a GPU.
+    """
+
+    model: str | Path
+    output: Path
+    frame_sizes: tuple[tuple[int, int], ...] = ()
+    tiling: Tiling | None = None
+    runtime: RuntimeName = "tensorrt"
+    capabilities: tuple[str, ...] = ()
+    workspace_mib: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    layers: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What `build` did.
+
+    Attributes:
+        path: the plan.
+        passport: its passport.
+        reused: the plan was there already, built from the same inputs by the same versions.
+    """
+
+    path: Path
+    passport: Passport
+    reused: bool
+
+
+def build(options: BuildOptions) -> BuildResult:
+    """Build a plan and, where there is a GPU, compare it with the file that it was built from.
+
+    Two processes may build the same output at once: one waits for the other and reuses its plan.
+
+    Raises:
+        DataError: an option does not fit, or the place cannot be written.
+        ModelError: no such model, or the runtime cannot parse it.
+        BackendUnavailable: TensorRT is not installed, or there is no GPU for it.
+        BuildError: the runtime built no plan.
+        ParityError: the plan does not say what its source says; nothing was written.
+    """
+    _check_options(options)
+    if options.runtime == "tensorrt" or options.layers is not None:
+        require_gpu()  # TensorRT crashes without one
+    gpu = find_gpu()
+    trt = import_tensorrt(options.runtime)
+    model = read_model(options.model)
+    if model.path.suffix != ".onnx":
+        raise ModelError(f"build takes an .onnx file, got {model.path.name}", "name the file that it was built from")
+    settings = _settings(options, model.passport)
+    compiled = _compiled(options, settings, model.passport, trt.__version__, gpu)
+    with _locked(options.output):
+        there = _existing(options, compiled.key)
+        if there is not None:
+            return BuildResult(options.output, there, reused=True)
+        passport = _build(options, settings, model.path, model.passport, compiled, trt, gpu)
+    return BuildResult(options.output, passport, reused=False)
+
+
+def _build(
+    options: BuildOptions,
+    settings: PlanSettings,
+    source: Path,
+    source_passport: Passport,
+    compiled: Compiled,
+    trt: Any,
+    gpu: Gpu | None,
+) -> Passport:
+    timing_cache = _timing_cache(compiled)
+    with BuildProgress() as progress:
+        earlier = timing_cache.read_bytes() if timing_cache.is_file() else b""
+        built = build_plan(trt, source.read_bytes(), settings, earlier, progress)
+    if built.timing_cache:
+        write_bytes_atomic(timing_cache, built.timing_cache)
+    # The passport is renamed last: a plan without one is refused.
+    with atomic_path(passport_path(options.output)) as passport_file, atomic_path(options.output) as plan_file:
+        plan_file.write_bytes(built.plan)
+        passport = source_passport.model_copy(
+            update={
+                "sha256": file_sha256(plan_file),
+                "profile": settings.profile,
+                "compiled": compiled,
+                "accuracy": NOT_MEASURED,  # the source's figures are those of another engine
+                "parity": NOT_MEASURED,
+                "created": datetime.date.today().isoformat(),
+            }
+        )
+        if gpu is not None and options.runtime == "tensorrt":
+            passport = passport.model_copy(update={"parity": _gate(source, source_passport, plan_file, passport)})
+        passport_file.write_text(passport.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if options.layers is not None:
+        write_text_atomic(options.layers, layer_table(trt, built.plan))
+    return passport
+
+
+def _check_options(options: BuildOptions) -> None:
+    if options.output.suffix != PLAN_SUFFIX:
+        raise DataError(f"--output names {options.output.name}, a plan ends in {PLAN_SUFFIX}", "name FILE.engine")
+    if options.runtime not in RUNTIMES:
+        raise DataError(f"unknown runtime {options.runtime!r}", f"choose one of: {', '.join(RUNTIMES)}")
+    if options.workspace_mib is not None and options.workspace_mib < 1:
+        raise DataError(f"--workspace {options.workspace_mib} MiB is no room", "give at least 1")
+    if options.capabilities and options.runtime == "tensorrt":
+        raise DataError(
+            "--capability was given, but TensorRT builds for the GPU of this machine",
+            "leave it out, or build with --runtime rtx",
+        )
+    unknown = [capability for capability in options.capabilities if capability not in RTX_CAPABILITIES]
+    if unknown:
+        raise DataError(
+            f"TensorRT-RTX does not build for compute capability {', '.join(unknown)}",
+            f"choose from: {', '.join(RTX_CAPABILITIES)}",
+        )
+
+
+def _settings(options: BuildOptions, passport: Passport) -> PlanSettings:
+    rtx = options.runtime == "tensorrt-rtx"
+    return PlanSettings(
+        window_hw=passport.window_hw,
+        profile=_profile(options, passport),
+        workspace=None if options.workspace_mib is None else options.workspace_mib << 20,
+        version_compatible=options.version_compatible,
+        hardware_compatible=options.hardware_compatible,
+        capabilities=(options.capabilities or RTX_CAPABILITIES) if rtx else (),
+        detailed=options.layers is not None,
+    )
+
+
+def _profile(options: BuildOptions, passport: Passport) -> Profile:
+    if not options.frame_sizes:
+        return passport.profile
+    tiling = options.tiling or passport.tiling
+    counts = [TileGrid((height, width), passport.window_hw, tiling).count for width, height in options.frame_sizes]
+    return Profile(min_batch=min(counts), opt_batch=counts[0], max_batch=max(counts))
+
+
+def _compiled(
+    options: BuildOptions, settings: PlanSettings, passport: Passport, version: str, gpu: Gpu | None
+) -> Compiled:
+    on_gpu = gpu is not None and options.runtime == "tensorrt"
+    facts = {
+        "runtime": options.runtime,
+        "runtime_version": version,
+        "cuda_version": cuda_version(),
+        "gpu": gpu.name if gpu is not None and on_gpu else "",
+        "capabilities": ("{}.{}".format(*gpu.capability),) if gpu is not None and on_gpu else settings.capabilities,
+        "version_compatible": settings.version_compatible,
+        "hardware_compatible": settings.hardware_compatible,
+        "source_sha256": passport.sha256,
+    }
+    inputs = {**facts, **dataclasses.asdict(settings), "profile": settings.profile.model_dump()}
+    key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    return Compiled.model_validate({**facts, "key": key})
+
+
+def _timing_cache(compiled: Compiled) -> Path:
+    """Timings hold for one GPU type and one version."""
+    place = f"{compiled.runtime} {compiled.runtime_version} {compiled.cuda_version} {compiled.gpu}"
+    return cache_folder("timings") / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.cache"
+
+
+@contextlib.contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """Hold a lock on `output` that ends with the process, however that ends."""
+    name = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:16]
+    lock = cache_folder("locks") / f"{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _existing(options: BuildOptions, key: str) -> Passport | None:
+    """The passport of a whole plan of the same inputs and versions; None where one has to be built."""
+    if options.layers is not None and not options.layers.is_file():
+        return None
+    try:
+        passport = read_passport(options.output)
+    except ModelError:
+        return None
+    return passport if passport.compiled is not None and passport.compiled.key == key else None
+
+
+def _gate(source: Path, source_passport: Passport, plan: Path, passport: Passport) -> Parity | str:
+    """Compare the plan with its source on a CPU backend; `not measured` where none is installed."""
+    if not available_backends():
+        return NOT_MEASURED
+    from bcseg_export.patches import collect_patches
+    from bcseg_export.verify import compare
+
+    patches, data = collect_patches(None, passport.window_hw, passport.tiling, GATE_PATCHES)
+    reference_name = available_backends()[0]
+    with (
+        contextlib.closing(create_backend(reference_name, source, source_passport)) as reference,
+        contextlib.closing(create_backend("tensorrt", plan, passport)) as candidate,
+    ):
+        pairs = [(patch[None], reference.infer(patch[None])) for patch in patches]
+        agreement = compare("tensorrt", candidate.infer, pairs)
+    least = MIN_LABELS_EQUAL[passport.precision]
+    if agreement.labels_equal < least:
+        raise ParityError(
+            f"the plan and {source.name} on {reference_name} differ on {len(patches)} patches of {data}: {agreement}",
+            f"nothing was written; expected labels equal on at least {100 * least:g} % of the pixels",
+        )
+    return Parity(
+        reference=f"{source.name} on {reference_name}",
+        backends=("tensorrt",),
+        data=data,
+        patches=len(patches),
+        labels_equal=agreement.labels_equal,
+        max_abs_logit_difference=agreement.max_abs_logit_difference,
+        passed=True,
+    )

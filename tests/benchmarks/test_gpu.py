@@ -1,0 +1,57 @@
+"""The GPU benchmark's arithmetic, on the lazy GPU, and its refusal where there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bcseg_benchmarks.gpu import STAGES, figures, measure
+from bcseg_edge.cuda.backend import CudaBackend
+from bcseg_edge.cuda.driver import find_gpu
+from bcseg_edge.errors import DataError
+from bcseg_edge.models import LoadedModel
+from bcseg_edge.passport import read_passport
+from bcseg_edge.segmenter import Segmenter
+from tests.fixtures.lazy_cuda import LazyCuda, TinyExecutor
+from tests.fixtures.tiny_model import seal
+
+
+@pytest.fixture
+def segmenter(tmp_path):
+    cuda, window_hw = LazyCuda(), (32, 32)
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(b"unused")
+    seal(path, window_hw)
+    backend = CudaBackend(cuda, TinyExecutor(cuda, window_hw), window_hw)
+    with Segmenter(LoadedModel(read_passport(path), backend), "paper") as opened:
+        yield opened
+
+
+def test_the_figures_of_known_timings(segmenter):
+    """Each stage of the lazy GPU takes one millisecond."""
+    result = figures(segmenter, ("tiny", "tensorrt"), [np.zeros((64, 96), np.uint8)], 5, gmac_per_patch=1.0)
+    assert result.stages_ms == dict.fromkeys(STAGES, 1.0)
+    assert set(result.latency_ms.values()) == {5.0}
+    assert (result.patches, result.frames, result.variation) == (6, 5, 0)
+    assert result.kernel_share == pytest.approx(0.4)
+    assert result.tera_operations == pytest.approx(12)  # 6 patches of 2e9 operations in a millisecond
+    assert result.fps > 0
+
+
+def test_nothing_to_measure_is_refused(segmenter):
+    with pytest.raises(DataError, match="0 frames of 0 images"):
+        measure(segmenter, [], 0)
+
+
+def test_without_a_gpu_it_says_so():
+    if find_gpu() is not None:
+        pytest.skip("this machine has a GPU")
+    process = subprocess.run(
+        [sys.executable, "-m", "bcseg_benchmarks.gpu"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert process.returncode == 2
+    assert process.stderr.startswith("error: ")
+    assert "hint: " in process.stderr

@@ -1,0 +1,317 @@
+"""Plans built through our own `build`: with the real TensorRT-RTX where it is installed, which needs no GPU."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from bcseg_edge import cli
+from bcseg_edge.errors import BackendUnavailable, DataError, ModelError
+from bcseg_edge.passport import NOT_MEASURED, Profile, file_sha256, read_passport
+from bcseg_export import build as build_module
+from bcseg_export import plan_builder
+from bcseg_export.build import BuildOptions, build
+from bcseg_export.plan_builder import BuildError, Built, PlanSettings, build_plan
+from tests.fixtures.tiny_model import seal, write_graph, write_model
+
+ROOT = Path(__file__).parents[2]
+WINDOW_HW = (64, 96)
+MODEL_FILES = sorted((ROOT / "models").glob("*/*.onnx"))
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("BCSEG_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_model(tmp_path, WINDOW_HW)
+
+
+@pytest.fixture
+def rtx():
+    return pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """TensorRT-RTX without TensorRT-RTX: the settings of each build, whose plan is a text."""
+    made: list[PlanSettings] = []
+
+    def fake(trt, graph, settings, timing_cache, progress):
+        made.append(settings)
+        return Built(f"plan {len(made)}".encode(), b"")
+
+    monkeypatch.setattr(build_module, "build_plan", fake)
+    monkeypatch.setattr(build_module, "import_tensorrt", lambda runtime: type("trt", (), {"__version__": "1.7.1"}))
+    return made
+
+
+def options(model, **changes):
+    return BuildOptions(
+        **{"model": model, "output": model.with_suffix(".engine"), "runtime": "tensorrt-rtx", **changes}
+    )
+
+
+class Silent:
+    """Progress that counts, and stops the build after so many steps."""
+
+    def __init__(self, steps=10**9):
+        self.phases, self.finished, self.steps_left = [], [], steps
+
+    def start(self, phase, steps):
+        self.phases.append(phase)
+
+    def step(self, phase, step):
+        self.steps_left -= 1
+        return self.steps_left > 0
+
+    def finish(self, phase):
+        self.finished.append(phase)
+
+
+def test_rtx_builds_a_plan_and_its_passport_vouches_for_it(rtx, model):
+    result = build(options(model, frame_sizes=((300, 100), (96, 64)), capabilities=("8.6",)))
+    passport, source = read_passport(result.path), read_passport(model)
+    assert passport == result.passport
+    assert passport.sha256 == file_sha256(result.path)
+    assert passport.profile == Profile(min_batch=1, opt_batch=8, max_batch=8)
+    assert (passport.accuracy, passport.parity) == (NOT_MEASURED, NOT_MEASURED)
+    assert (passport.window_hw, passport.precision) == (source.window_hw, source.precision)
+    compiled = passport.compiled
+    assert (compiled.runtime, compiled.runtime_version) == ("tensorrt-rtx", rtx.__version__)
+    assert (compiled.gpu, compiled.capabilities) == ("", ("8.6",))
+    assert compiled.source_sha256 == source.sha256
+    assert result.path.read_bytes()[:1] != b"{"  # a pure plan: no metadata in front of it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: path.stem)
+def test_rtx_builds_every_shipped_model_file(rtx, path, tmp_path):
+    result = build(options(path, output=tmp_path / "model.engine", frame_sizes=((640, 480),), capabilities=("8.6",)))
+    assert result.path.stat().st_size > 1e6
+    assert read_passport(result.path).compiled.source_sha256 == file_sha256(path)
+
+
+def test_rtx_tells_progress_and_can_be_stopped(rtx, model):
+    settings = PlanSettings(WINDOW_HW, Profile(), capabilities=("8.6",))
+    progress = Silent()
+    build_plan(rtx, model.read_bytes(), settings, b"", progress)
+    assert progress.phases
+    assert sorted(progress.finished) == sorted(progress.phases)
+    with pytest.raises(BuildError, match="built no plan"):
+        build_plan(rtx, model.read_bytes(), settings, b"", Silent(steps=1))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "takes nothing and gives nothing"), (b"not an ONNX file", "cannot parse the graph")]
+)
+def test_rtx_refuses_what_is_not_onnx(rtx, tmp_path, content, said):
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(content)
+    seal(path)
+    with pytest.raises(ModelError, match=said):
+        build(options(path))
+    assert not path.with_suffix(".engine").exists()
+
+
+def test_rtx_keeps_the_logits_alone(rtx, model):
+    """An output for host backends would need a buffer that the frame path does not have."""
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(model)
+    graph.graph.node.append(onnx.helper.make_node("ArgMax", ["logits"], ["labels"], axis=1))
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("labels", onnx.TensorProto.INT64, None))
+    dropped = []
+
+    class Network:
+        num_inputs, num_outputs = 1, 2
+
+        def get_input(self, number):
+            return SimpleNamespace(name="patches")
+
+        def get_output(self, number):
+            return SimpleNamespace(name=("logits", "labels")[number])
+
+        def unmark_output(self, tensor):
+            dropped.append(tensor.name)
+
+    plan_builder._keep_logits(Network())
+    assert dropped == ["labels"]
+    settings = PlanSettings(WINDOW_HW, Profile(), capabilities=("8.6",))
+    assert build_plan(rtx, graph.SerializeToString(), settings, b"", Silent()).plan
+
+
+def test_rtx_refuses_a_foreign_graph(rtx, tmp_path):
+    path = tmp_path / "foreign.onnx"
+    write_graph(path, WINDOW_HW, input_name="image")
+    seal(path, WINDOW_HW)
+    with pytest.raises(ModelError, match="takes image and gives logits, expected patches and logits"):
+        build(options(path, capabilities=("8.6",)))
+    assert not path.with_suffix(".engine").exists()
+
+
+def test_the_same_inputs_reuse_the_plan(builds, model):
+    first, second = build(options(model)), build(options(model))
+    assert (first.reused, second.reused) == (False, True)
+    assert second.passport == first.passport
+    assert len(builds) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frame_sizes": ((640, 480),)},
+        {"frame_sizes": ((96, 64),)},
+        {"frame_sizes": ((640, 480),), "tiling": "overlap"},
+        {"capabilities": ("8.6",)},
+        {"workspace_mib": 64},
+        {"version_compatible": True},
+        {"hardware_compatible": True},
+    ],
+)
+def test_other_settings_build_anew(builds, model, changes):
+    build(options(model))
+    assert not build(options(model, **changes)).reused
+    assert build(options(model, **changes)).reused
+    assert builds[0] != builds[1]
+
+
+def test_another_source_of_the_same_name_builds_anew(builds, model):
+    build(options(model))
+    model.write_bytes(model.read_bytes() + b"\x00")
+    seal(model, WINDOW_HW)
+    assert not build(options(model)).reused
+
+
+def test_another_version_builds_anew(builds, model, monkeypatch):
+    build(options(model))
+    monkeypatch.setattr(build_module, "import_tensorrt", lambda runtime: type("trt", (), {"__version__": "1.7.2"}))
+    assert not build(options(model)).reused
+
+
+@pytest.mark.parametrize("damage", ["truncate the plan", "remove the passport", "spoil the passport"])
+def test_a_damaged_plan_builds_anew(builds, model, damage):
+    path = build(options(model)).path
+    passport = path.with_name(path.name + ".json")
+    if damage == "truncate the plan":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "remove the passport":
+        passport.unlink()
+    else:
+        passport.write_text("{")
+    assert not build(options(model)).reused
+    assert build(options(model)).reused
+
+
+def test_a_failed_build_leaves_the_plan_that_is_there(builds, model, monkeypatch):
+    before = build(options(model))
+
+    def fail(*arguments):
+        raise BuildError("no plan", "")
+
+    monkeypatch.setattr(build_module, "build_plan", fail)
+    with pytest.raises(BuildError):
+        build(options(model, workspace_mib=1))
+    assert read_passport(before.path) == before.passport
+    assert {path.name for path in model.parent.iterdir()} == {
+        "cache", "tiny.onnx", "tiny.onnx.json", "tiny.engine", "tiny.engine.json"
+    }  # fmt: skip
+
+
+def _build_in_a_process(model, outcomes):
+    import time
+
+    def slow(trt, graph, settings, timing_cache, progress):
+        time.sleep(0.3)
+        return Built(b"plan", b"")
+
+    build_module.build_plan = slow
+    build_module.import_tensorrt = lambda runtime: type("trt", (), {"__version__": "1.7.1"})
+    outcomes.put(build(options(model)).reused)
+
+
+def test_two_processes_at_once_build_one_plan(model):
+    context = multiprocessing.get_context("fork")
+    outcomes = context.Queue()
+    processes = [context.Process(target=_build_in_a_process, args=(model, outcomes)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    assert sorted(outcomes.get(timeout=30) for _ in processes) == [False, True]
+    for process in processes:
+        process.join(timeout=30)
+    assert read_passport(model.with_suffix(".engine")).compiled is not None
+
+
+@pytest.mark.parametrize(
+    ("frame_sizes", "tiling", "profile"),
+    [
+        ((), None, (1, 1, 16)),
+        (((300, 100),), None, (8, 8, 8)),
+        (((300, 100), (96, 64), (960, 640)), None, (1, 8, 100)),
+        (((300, 100),), "frame", (1, 1, 1)),
+        (((300, 100),), "overlap", (18, 18, 18)),
+    ],
+)
+def test_the_profile_is_the_batch_of_the_frames(builds, model, frame_sizes, tiling, profile):
+    result = build(options(model, frame_sizes=frame_sizes, tiling=tiling))
+    found = result.passport.profile
+    assert (found.min_batch, found.opt_batch, found.max_batch) == profile
+    assert builds[0].profile == found
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"output": Path("plan.trt")}, r"plan ends in \.engine"),
+        ({"runtime": "tensor"}, "unknown runtime 'tensor'"),
+        ({"workspace_mib": 0}, "0 MiB is no room"),
+        ({"capabilities": ("8.7",)}, "does not build for compute capability 8.7"),
+        ({"capabilities": ("8.6",), "runtime": "tensorrt"}, "builds for the GPU of this machine"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(model, changes, said):
+    with pytest.raises(DataError, match=said):
+        build(options(model, **changes))
+
+
+def test_tensorrt_without_a_gpu_is_refused_before_it_is_imported(model, monkeypatch):
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    monkeypatch.setattr(runtime, "cudaGetDeviceCount", lambda: (runtime.cudaError_t(35), None))
+    monkeypatch.setattr(build_module, "import_tensorrt", None)
+    with pytest.raises(BackendUnavailable, match="no NVIDIA GPU"):
+        build(options(model, runtime="tensorrt"))
+    with pytest.raises(BackendUnavailable, match="no NVIDIA GPU"):
+        build(options(model, layers=model.with_suffix(".json")))
+
+
+def test_a_plan_is_not_a_source(builds, model):
+    path = build(options(model)).path
+    with pytest.raises(ModelError, match=r"takes an \.onnx file, got tiny\.engine"):
+        build(options(path, output=path.with_name("again.engine")))
+
+
+def test_the_command(builds, model):
+    arguments = ["build", str(model), "--output", str(model.with_suffix(".engine")), "--runtime", "rtx"]
+    arguments += ["--frame-size", "300x100", "--frame-size", "96x64"]
+    runner = CliRunner()
+    for said in ("built: ", "up to date: "):
+        result = runner.invoke(cli.app, arguments)
+        assert result.exit_code == 0, result.output
+        assert result.output.startswith(said)
+        assert "1 to 8 patches, best 8" in result.output.replace("\n", "")
+    inspected = runner.invoke(cli.app, ["inspect", str(model.with_suffix(".engine")), "--json"])
+    assert json.loads(inspected.output)["compiled"]["runtime"] == "tensorrt-rtx"
+
+
+@pytest.mark.parametrize("size", ["640", "0x480", "640x480x3", "axb", "-1x5"])
+def test_a_frame_size_that_is_none_is_refused(builds, model, size):
+    arguments = ["build", str(model), "--output", "x.engine", "--runtime", "rtx", f"--frame-size={size}"]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert isinstance(result.exception, DataError)
+    assert not builds
