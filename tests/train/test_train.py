@@ -19,6 +19,7 @@ import torch
 from bcseg_edge.errors import DataError
 from bcseg_train.evaluate import EvaluateOptions, evaluate
 from bcseg_train.models import load_checkpoint
+from bcseg_train.resume import AtomicCheckpoints
 from bcseg_train.train import TrainOptions, train
 
 RECIPE = """
@@ -88,7 +89,9 @@ def column(run: Path, name: str) -> list[float]:
 TRAIN_IN_A_PROCESS = """
 import sys
 from pathlib import Path
+import torch
 from bcseg_train.train import TrainOptions, train
+torch.set_num_threads(1)
 busi, output = Path(sys.argv[1]), Path(sys.argv[2])
 train(TrainOptions(busi, output, recipe=str(busi.parent / "recipe.toml"), precision="32-true", accelerator="cpu",
                    progress=False))
@@ -97,6 +100,7 @@ train(TrainOptions(busi, output, recipe=str(busi.parent / "recipe.toml"), precis
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_with_the_same_result(small_busi: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)  # as in the process: the order of a sum depends on it
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     result = train(options(small_busi, whole))
     assert result.epochs == 3
@@ -239,3 +243,12 @@ def test_two_processes_validate_every_frame_once_and_say_so_once(small_busi: Pat
     assert len(evaluation.images) == 5
     assert column(run, "val_mean_iou")[-1] == pytest.approx(figures.mean_iou, abs=1e-5)
     assert column(run, "val_mean_dice")[-1] == pytest.approx(figures.mean_dice, abs=1e-5)
+
+
+def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpoints().save_checkpoint({"epoch": 1}, path)
+    with pytest.raises(AttributeError):
+        AtomicCheckpoints().save_checkpoint({"epoch": 2, "unpicklable": lambda: None}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from bcseg_edge.errors import DataError
+from bcseg_edge.files import atomic_path
 from bcseg_train.models import ModelSpec
 from bcseg_train.recipes import Recipe
 
 LAST = "last.ckpt"
 MAY_CHANGE = ("name", "description", "epochs")  # more epochs stretch the schedule; that is asked for by name
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints so that a kill while one is written leaves the one before it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write to a temporary file, then rename it to `path`; DataError where the folder cannot be written."""
+        with atomic_path(Path(path)) as temporary:
+            super().save_checkpoint(checkpoint, temporary, storage_options)
 
 
 def checkpoint_to_resume(output: Path, resume: bool, spec: ModelSpec, recipe: Recipe) -> Path | None:

@@ -27,7 +27,7 @@ from bcseg_train.logs import metrics_logger
 from bcseg_train.models import find_spec
 from bcseg_train.module import SegmentationModule
 from bcseg_train.recipes import Recipe, load_recipe
-from bcseg_train.resume import LAST, checkpoint_to_resume
+from bcseg_train.resume import LAST, AtomicCheckpoints, checkpoint_to_resume
 from bcseg_train.split import find_split_file, group_near_duplicates, make_split, read_split, select
 
 SELECT_BY = "val_mean_iou"
@@ -229,6 +229,7 @@ def _trainer(options: TrainOptions, recipe: Recipe, keeper: ModelCheckpoint, res
             devices=int(options.devices) if options.devices.isdigit() else options.devices,
             num_nodes=options.nodes,
             strategy=options.strategy,
+            plugins=[AtomicCheckpoints()],
             precision=options.precision,  # type: ignore[arg-type]
             gradient_clip_val=recipe.gradient_clip or None,
             callbacks=callbacks,
