@@ -17,7 +17,7 @@ MAX_KEPT = 0.5  # share of the layers: a file with more of them in float is no I
 
 @dataclass(frozen=True, slots=True)
 class LayerDamage:
-    """What one layer, quantized alone, does to the lesions; 0 is nothing, 1 is all of a class.
+    """What one layer, quantized alone, does to the lesions; 0 is nothing.
 
     Attributes:
         name: of the layer.

@@ -49,7 +49,9 @@ def draw_damage(damages: Sequence[LayerDamage], kept: set[str], path: Path) -> P
     axis.barh([item.name for item in shown], [item.damage for item in shown], color=colours)
     axis.invert_yaxis()
     axis.tick_params(axis="y", labelsize=7)
-    axis.set_xlabel("damage of quantizing the layer alone: 1 - lower Dice of the two classes, + share of lesions lost")
+    axis.set_xlabel(
+        "damage of quantizing the layer alone: share of the lesions' pixels that change, + share of lesions lost"
+    )
     kept_text = f", {len(kept)} stay in float32 (coloured)" if kept else ""
     axis.set_title(f"{len(shown)} of {len(damages)} layers{kept_text}", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
