@@ -29,7 +29,7 @@ gpu: $(GPU_PYTHON)  ## what needs an NVIDIA GPU: its tests (none executed: failu
 	$(GPU_PYTHON) -m bcseg_benchmarks.gpu --json | tee $(OUT)/gpu.json
 
 bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
-	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead
+	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)
 
 $(RUN_VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)

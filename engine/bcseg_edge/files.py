@@ -19,8 +19,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     and `path` stays as it was.
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written, or `path` is a folder.
     """
+    if path.is_dir():
+        raise DataError(f"cannot write {path}: it is a folder", "give the name of a file in it")
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -196,6 +196,17 @@ def test_a_fault_is_one_line_and_exit_1():
     assert "Traceback" not in err
 
 
+def test_a_file_that_the_system_refuses_is_two_lines_and_exit_2():
+    code = (
+        "import bcseg_edge.models as models; from bcseg_edge.cli import main\n"
+        "def refused(name): raise PermissionError(13, 'Permission denied', 'secret.onnx')\n"
+        "models.read_model = refused\n"
+        "main()"
+    )
+    _, err = bcseg("inspect", "edge", code=code, expect=2)
+    assert err.startswith("error: secret.onnx: Permission denied\nhint: check the path")
+
+
 def test_a_failed_gate_exits_3():
     code = (
         "import bcseg_edge.models as models; from bcseg_edge.cli import main\n"

@@ -51,3 +51,9 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(DataError, match="cannot write") as caught:
         write_text_atomic(tmp_path / "file" / "a.txt", "x")
     assert "folder" in caught.value.hint
+
+
+def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match="it is a folder"):
+        write_text_atomic(tmp_path, "x")
+    assert list(tmp_path.iterdir()) == []

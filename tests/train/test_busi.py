@@ -80,12 +80,13 @@ def test_every_problem_is_listed_in_one_error(busi: Path) -> None:
     (busi / "malignant" / "malignant (2).png").write_text("not an image")
     cv2.imwrite(str(busi / "benign" / "benign (2)_mask.png"), np.zeros((31, 40), np.uint8))
     (busi / "other").mkdir()
+    (busi / "malignant" / "malignant (9)_mask_1.png").write_bytes(b"x")
     for path in (busi / "normal").iterdir():
         path.unlink()
     with pytest.raises(DataError) as caught:
         read_busi(busi)
     message = caught.value.message
-    assert "6 problems" in message
+    assert "7 problems" in message
     for part in (
         "benign (1).png: mask is missing",
         "benign (2)_mask.png: mask is 40x31 px, its image is 40x30 px",
@@ -93,6 +94,7 @@ def test_every_problem_is_listed_in_one_error(busi: Path) -> None:
         "malignant (2).png: not a readable image",
         "other: unknown folder",
         "normal: no images",
+        "malignant (9)_mask_1.png: mask without its image",
     ):
         assert part in message
 
@@ -119,3 +121,9 @@ def test_the_real_folder(busi_dir: Path) -> None:
     assert len(samples) == 702
     assert sum(len(sample.mask_paths) > 1 for sample in samples) > 5
     assert {sample.label for sample in samples} == {0, 1, 2}
+
+
+def test_names_that_differ_in_letter_case_only_are_refused(busi: Path) -> None:
+    (busi / "benign" / "BENIGN (1).PNG").write_bytes((busi / "benign" / "benign (1).png").read_bytes())
+    with pytest.raises(DataError, match="same name as"):
+        read_busi(busi)

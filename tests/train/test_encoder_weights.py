@@ -59,9 +59,14 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_imagenet_offline_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
-        raise OSError("We couldn't connect to the hub\nand more lines")
+        raise ConnectionError("We couldn't connect to the hub\nand more lines")
 
-    monkeypatch.setattr(encoder_weights.smp.encoders, "get_encoder", offline)
+    def download(*_: object, **__: object) -> None:
+        pytest.fail("the download tries again for half a minute; it must not begin offline")
+
+    monkeypatch.setattr(encoder_weights.huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(encoder_weights.huggingface_hub, "get_hf_file_metadata", offline)
+    monkeypatch.setattr(encoder_weights.smp.encoders, "get_encoder", download)
     with pytest.raises(DataError) as caught:
         load_encoder_weights(edge(), "imagenet")
     assert "cannot be downloaded" in caught.value.message

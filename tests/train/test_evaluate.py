@@ -196,3 +196,11 @@ def test_a_checkpoint_is_scored_by_the_same_code(tmp_path: Path, busi: Path) -> 
     assert (evaluation.backend, evaluation.tiling, evaluation.model) == ("torch", "frame", "best.ckpt")
     assert np.isfinite(evaluation.scores.whole_images.mean_iou)
     assert evaluation.scores.network_ms_median > 0
+
+
+def test_an_unwritable_report_is_refused_before_the_work(model: Path, busi: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done: list[int] = []
+    with pytest.raises(DataError):
+        evaluate(EvaluateOptions(model, busi, report=tmp_path / "file", progress=lambda n, _: done.append(n)))
+    assert not done

@@ -104,3 +104,9 @@ def test_the_given_split_is_found_and_its_groups_agree_with_ours(busi_dir: Path)
         sides.setdefault(int(group), set()).add(assignment[sample.name])
     leaks = [group for group, parts in sides.items() if len(parts) > 1]
     assert not leaks
+
+
+def test_a_split_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x83\xff")
+    with pytest.raises(DataError, match="is not CSV text"):
+        read_split(tmp_path / "model.onnx")

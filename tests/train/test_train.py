@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from bcseg_edge.errors import DataError
+from bcseg_train.evaluate import EvaluateOptions, evaluate
 from bcseg_train.models import load_checkpoint
 from bcseg_train.train import TrainOptions, train
 
@@ -148,3 +150,92 @@ def test_refusals_come_before_training(small_busi: Path, tmp_path: Path) -> None
     (tmp_path / "old" / "last.ckpt").write_bytes(b"x")
     with pytest.raises(DataError, match="holds a run already"):
         train(options(small_busi, tmp_path / "old"))
+
+
+def test_last_is_the_last_epoch_and_not_the_last_improvement(small_busi: Path, tmp_path: Path) -> None:
+    recipe = small_busi.parent / "recipe.toml"
+    recipe.write_text(RECIPE.replace("2e-3", "1e-12").replace("epochs = 3", "epochs = 2"))
+    result = train(options(small_busi, tmp_path / "run", workers=0))
+    assert torch.load(result.best, weights_only=True)["epoch"] == 0
+    assert torch.load(result.last, weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"precision": "bf17"}, {"accelerator": "abacus"}, {"devices": "0"}, {"devices": "many"}, {"strategy": "hope"}],
+)
+def test_settings_that_lightning_refuses_are_a_data_error(small_busi: Path, tmp_path: Path, changes: dict) -> None:
+    with pytest.raises(DataError, match="Lightning refuses"):
+        train(options(small_busi, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_that_would_train_one_by_one_are_refused(
+    small_busi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DataError, match="2 processes were started, but these settings train with 1"):
+        train(options(small_busi, tmp_path / "run"))
+
+
+def test_an_output_that_is_a_file_is_refused(small_busi: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write to the output folder"):
+        train(options(small_busi, tmp_path / "file"))
+
+
+def test_resume_refuses_another_run_and_a_damaged_checkpoint(small_busi: Path, tmp_path: Path) -> None:
+    recipe, run = small_busi.parent / "recipe.toml", tmp_path / "run"
+    train(options(small_busi, run, workers=0, epochs=1))
+    with pytest.raises(DataError, match="model edge, not unet"):
+        train(options(small_busi, run, resume=True, model="unet"))
+    recipe.write_text(RECIPE.replace("[64, 64]", "[96, 96]").replace("2e-3", "1e-3"))
+    with pytest.raises(DataError, match="other values of window_hw, learning_rate"):
+        train(options(small_busi, run, resume=True))
+    (run / "last.ckpt").write_bytes((run / "last.ckpt").read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"last\.ckpt is not a checkpoint"):
+        train(options(small_busi, run, resume=True))
+
+
+def command(busi: Path, output: Path, *arguments: str) -> list[str]:
+    recipe = ("--recipe", str(busi.parent / "recipe.toml"), "--precision", "32-true", "--accelerator", "cpu")
+    start = (sys.executable, "-m", "bcseg_edge", "train", "--data", str(busi), "--output", str(output))
+    return [*start, *recipe, "--workers", "0", *arguments]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "expect"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_how_to_go_on(small_busi: Path, tmp_path: Path, number: int, expect: int) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        command(small_busi, run, "--epochs", "500"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (run / "last.ckpt").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == expect, error
+    assert "Traceback" not in error
+    assert "--resume" in error
+    assert torch.load(run / "last.ckpt", weights_only=True)["epoch"] >= 0
+
+
+@pytest.mark.slow
+def test_two_processes_validate_every_frame_once_and_say_so_once(small_busi: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    names = [f"{folder} ({number}).png" for folder in ("benign", "malignant") for number in range(8)]
+    parts = ["val" if name in names[::3][:5] else "train" for name in names]
+    rows = [f"{name},{part}" for name, part in zip(names, parts, strict=True)]
+    (small_busi / "busi_split.csv").write_text("\n".join(["image,split", *rows]) + "\n")
+    assert parts.count("val") == 5, "an odd number, which two processes cannot share evenly"
+    arguments = ("--devices", "2", "--strategy", "ddp", "--epochs", "1", "--json")
+    done = subprocess.run(command(small_busi, run, *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == 1, "one line, of one process"
+    assert "Tip" not in done.stderr
+    evaluation = evaluate(EvaluateOptions(run / "last.ckpt", small_busi))
+    figures = evaluation.scores.whole_images
+    assert len(evaluation.images) == 5
+    assert column(run, "val_mean_iou")[-1] == pytest.approx(figures.mean_iou, abs=1e-5)
+    assert column(run, "val_mean_dice")[-1] == pytest.approx(figures.mean_dice, abs=1e-5)

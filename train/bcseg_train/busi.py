@@ -52,7 +52,7 @@ class Sample:
             mask = _read_grey(path)
             if mask.shape != image.shape:
                 raise DataError(f"{path}: mask is {_size(mask)}, its image is {_size(image)}", _DOWNLOAD_HINT)
-            lesion |= mask > 0
+            lesion |= mask > mask.max() // 2  # 0 and 255, 0 and 1, and what JPEG makes of them
         return image, lesion.astype(np.uint8) * np.uint8(self.label)
 
 
@@ -70,8 +70,8 @@ def read_busi(data: Path, *, require_all_classes: bool = True) -> list[Sample]:
         require_all_classes: refuse a folder where a class is missing. A held-out set may lack one.
 
     Raises:
-        DataError: one error that lists every missing mask, size mismatch, unreadable file, empty class and
-            unknown folder.
+        DataError: one error that lists every missing mask, mask without its image, size mismatch, unreadable file,
+            empty class and unknown folder.
     """
     root = _class_root(data)
     problems = []
@@ -80,14 +80,18 @@ def read_busi(data: Path, *, require_all_classes: bool = True) -> list[Sample]:
         if folder.name.lower() not in FOLDERS:
             problems.append(f"{folder}: unknown folder, expected one of {', '.join(FOLDERS)}")
             continue
-        found = _read_class(folder, FOLDERS.index(folder.name.lower()))
-        if not found:
-            problems.append(f"{folder}: no images")
+        found, orphans = _read_class(folder, FOLDERS.index(folder.name.lower()))
         samples += found
+        problems += orphans if found else [f"{folder}: no images", *orphans]
     if require_all_classes:
         present = {path.name.lower() for path in root.iterdir() if path.is_dir()}
         problems += [f"{root / name}: folder is missing" for name in FOLDERS if name not in present]
     problems += [problem for sample in samples for problem in _check(sample)]
+    first_of: dict[str, Sample] = {}
+    for sample in samples:
+        first = first_of.setdefault(sample.name, sample)
+        if first is not sample:
+            problems.append(f"{sample.image_path}: same name as {first.image_path} but for letter case or folder")
     if problems:
         count = f"{len(problems)} problem" + ("s" if len(problems) > 1 else "")
         raise DataError("\n  ".join([f"BUSI at {root}: {count}:", *problems]), _DOWNLOAD_HINT)
@@ -109,7 +113,8 @@ def _class_root(data: Path) -> Path:
     return data
 
 
-def _read_class(folder: Path, label: int) -> list[Sample]:
+def _read_class(folder: Path, label: int) -> tuple[list[Sample], list[str]]:
+    """Samples of a folder, and its masks that belong to no image, in words."""
     files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     masks: dict[str, list[Path]] = {}
     images = []
@@ -119,10 +124,13 @@ def _read_class(folder: Path, label: int) -> list[Sample]:
             masks.setdefault(match["image"].lower(), []).append(path)
         else:
             images.append(path)
-    return [
+    samples = [
         Sample(path.name.lower(), label, path, tuple(sorted(masks.get(path.stem.lower(), ()))))
         for path in sorted(images, key=_natural_key)
     ]
+    lonely = masks.keys() - {path.stem.lower() for path in images}
+    orphans = [f"{path}: mask without its image" for stem in sorted(lonely) for path in sorted(masks[stem])]
+    return samples, orphans
 
 
 def _check(sample: Sample) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.error import URLError
 
+import huggingface_hub
 import numpy as np
 import numpy.typing as npt
 import segmentation_models_pytorch as smp
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from bcseg_edge.errors import DataError
 from bcseg_train.models import SegmentationNet
 
+WEIGHTS_FILE = "model.safetensors"
+HUB_TIMEOUT_S = 10.0
 OFFLINE_HINT = "go online once, or use --encoder-weights none, or a FILE (.safetensors, .pth, .ckpt, .tflite)"
 
 
@@ -46,15 +48,21 @@ def load_encoder_weights(model: SegmentationNet, source: str, statistics_patches
 
 
 def _download_imagenet(model: SegmentationNet) -> None:
-    encoder = model.unet.encoder
+    name = model.spec.encoder
     try:
-        pretrained = smp.encoders.get_encoder(model.spec.encoder, weights="imagenet")
-    except (URLError, OSError) as error:  # huggingface_hub's and requests' errors are OSErrors too
+        _reach_hub(**smp.encoders.encoders[name]["pretrained_settings"]["imagenet"])
+        pretrained = smp.encoders.get_encoder(name, weights="imagenet")
+    except Exception as error:  # the HTTP libraries below huggingface_hub change, and their errors with them
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(
-            f"ImageNet weights for {model.spec.encoder} cannot be downloaded: {reason}", OFFLINE_HINT
-        ) from error
-    encoder.load_state_dict(pretrained.state_dict())
+        raise DataError(f"ImageNet weights for {name} cannot be downloaded: {reason}", OFFLINE_HINT) from error
+    model.unet.encoder.load_state_dict(pretrained.state_dict())
+
+
+def _reach_hub(repo_id: str, revision: str) -> None:
+    """Ask the hub once for weights that are not in the cache; the download itself tries again for half a minute."""
+    if not isinstance(huggingface_hub.try_to_load_from_cache(repo_id, WEIGHTS_FILE, revision=revision), str):
+        url = huggingface_hub.hf_hub_url(repo_id, WEIGHTS_FILE, revision=revision)
+        huggingface_hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
 
 
 def _load_state_dict(model: SegmentationNet, path: Path) -> None:
@@ -95,8 +103,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many types; all mean the same here
+        reason = next(iter(str(error).strip().splitlines()), "")
         raise DataError(
-            f"{path.name} cannot be read as weights: {error}", "give a .safetensors, .pth or .ckpt file"
+            f"{path.name} cannot be read as weights: {type(error).__name__}: {reason}",
+            "give a .safetensors, .pth or .ckpt file",
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}

@@ -10,6 +10,7 @@ import numpy as np
 
 from bcseg_edge.errors import DataError
 from bcseg_edge.passport import Accuracy, Passport, Tiling, read_passport, write_passport
+from bcseg_edge.sinks.folder import make_folder
 from bcseg_train.busi import Sample, read_busi
 from bcseg_train.predictors import Predictor, is_checkpoint, model_path, open_predictor
 from bcseg_train.scores import ImageResult, Scores, measure_image, score
@@ -103,6 +104,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         ModelError, BackendUnavailable: see `open_predictor`.
     """
     _check_options(options)
+    if options.report is not None:
+        make_folder(options.report)  # before the work, so that it is not lost
     selection = select_images(options.data, options.split, options.max_images)
     with open_predictor(options.model, options.tiling, options.backend) as predictor:
         images = predict_images(predictor, selection.samples, options.progress)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
+import warnings
 from pathlib import Path
 
 import torch
@@ -10,6 +12,16 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 METRICS_FILE = "metrics.csv"
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's notes off the terminal: advertisements, devices it did not find, its own deprecations.
+
+    For a program; a library leaves logging to its caller.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
 
 
 def metrics_logger(run: Path, resumed_from: Path | None) -> CSVLogger:

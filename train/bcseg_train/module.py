@@ -7,9 +7,11 @@ import math
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from bcseg_edge.frames import CLASSES
@@ -73,6 +75,17 @@ class SegmentationModule(pl.LightningModule):
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return combined_loss(logits, labels, self.recipe.loss.dice, self.recipe.loss.cross_entropy)
 
+    def val_dataloader(self) -> DataLoader[int] | list[DataLoader[int]]:
+        """Each frame once over all processes; Lightning's own sampler repeats some, so that all get as many."""
+        if self.validation is None:
+            return []
+        sampler = None
+        if self.trainer.world_size > 1:
+            sampler = UnrepeatedDistributedSampler(
+                self.validation, num_replicas=self.trainer.world_size, rank=self.trainer.global_rank, shuffle=False
+            )
+        return DataLoader(self.validation, batch_size=1, sampler=sampler)
+
     def validation_step(self, positions: Tensor, _: int) -> None:
         if self.validation is None:
             return
@@ -97,5 +110,5 @@ class SegmentationModule(pl.LightningModule):
         values["val_mean_iou"] = iou.mean()
         values["val_mean_dice"] = dice.mean()
         values["val_lesion_iou"] = lesion_overlap / (counts.sum() - counts[0, 0]).clamp(min=1)
-        self.log_dict({name: value.float() for name, value in values.items()}, prog_bar=False)
-        self.log("mean_iou", iou.mean().float(), prog_bar=True, logger=False)
+        self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=True)
+        self.log("mean_iou", iou.mean().float(), prog_bar=True, logger=False, sync_dist=True)

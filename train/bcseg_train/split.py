@@ -129,7 +129,7 @@ def read_split(path: Path) -> dict[str, str]:
         Image name (lower case) -> split name.
 
     Raises:
-        DataError: the file is missing or lacks the columns `image` and `split`.
+        DataError: the file is missing, is not CSV text, or lacks the columns `image` and `split`.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -139,12 +139,14 @@ def read_split(path: Path) -> dict[str, str]:
             f"split file {path}: {error.strerror}",
             f"make one with: bcseg-edge split --data DIR --output {SPLIT_FILE}",
         ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"split file {path} is not CSV text: {error}", "give the CSV file itself") from error
     if not rows or not {"image", "split"} <= rows[0].keys():
         raise DataError(
             f"split file {path}: no columns 'image' and 'split'",
             "its first line is: image,class,group,split,...",
         )
-    return {row["image"].lower(): row["split"] for row in rows}
+    return {(row["image"] or "").lower(): row["split"] or "" for row in rows}
 
 
 def find_split_file(data: Path) -> Path | None:

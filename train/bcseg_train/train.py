@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +11,14 @@ from pathlib import Path
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
-from bcseg_edge.errors import DataError
+from bcseg_edge.errors import BcsegError, DataError
+from bcseg_edge.sinks.folder import make_folder
 from bcseg_edge.tiling import TileGrid
 from bcseg_train.busi import Sample, read_busi
 from bcseg_train.dataset import EpochSampler, TrainingPatches, ValidationFrames
@@ -22,6 +27,7 @@ from bcseg_train.logs import metrics_logger
 from bcseg_train.models import find_spec
 from bcseg_train.module import SegmentationModule
 from bcseg_train.recipes import Recipe, load_recipe
+from bcseg_train.resume import LAST, checkpoint_to_resume
 from bcseg_train.split import find_split_file, group_near_duplicates, make_split, read_split, select
 
 SELECT_BY = "val_mean_iou"
@@ -71,12 +77,23 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """Where the checkpoints are and what the best one reached on val (fractions)."""
+    """Where the checkpoints are and what the best one reached on val (fractions); `rank` of the process that asks."""
 
     best: Path
     last: Path
     best_mean_iou: float
     epochs: int
+    rank: int = 0
+
+
+class Interrupted(BcsegError):
+    """Training was stopped by a signal; `last.ckpt` holds the last whole epoch."""
+
+    def __init__(self, output: Path, signal_number: int) -> None:
+        last = output / LAST
+        hint = "go on with the same command and --resume" if last.is_file() else "no epoch was finished: start again"
+        super().__init__(f"interrupted; what is whole lies in {output}", hint)
+        self.exit_code = 128 + signal_number  # what a shell makes of a signal
 
 
 def train(options: TrainOptions) -> TrainResult:
@@ -84,43 +101,42 @@ def train(options: TrainOptions) -> TrainResult:
 
     Raises:
         DataError: anything wrong with data, recipe, weights, resume or the output folder; always before training.
+        Interrupted: Ctrl-C or SIGTERM.
     """
     recipe = load_recipe(options.recipe)
     if options.epochs is not None:
         recipe = recipe.model_copy(update={"epochs": options.epochs})
     spec = find_spec(options.model)
-    checkpoint = _checkpoint_to_resume(options)
+    checkpoint = checkpoint_to_resume(options.output, options.resume, spec, recipe)
+    keeper = _keep(options.output, "best", monitor=SELECT_BY, mode="max")
+    trainer = _trainer(options, recipe, keeper, checkpoint)
+    _check_processes(trainer)
     training, validation = split_samples(options.data, options.split, options.seed)
     if options.max_images is not None:
         training, validation = _thin(training, options.max_images), _thin(validation, options.max_images)
+    if len(validation) < trainer.world_size:
+        raise DataError(
+            f"{len(validation)} validation images cannot be shared by {trainer.world_size} processes",
+            "use fewer --devices, or more images",
+        )
+    make_folder(options.output)
     pl.seed_everything(options.seed, workers=True, verbose=False)
 
     patches = TrainingPatches(training, recipe, options.seed)
-    frames = ValidationFrames(validation)
     loader = _training_loader(patches, recipe, options)
-    module = SegmentationModule(spec, recipe, _steps_per_epoch(len(patches), recipe.batch_size, options), frames)
+    steps_per_epoch = -(-len(patches) // (recipe.batch_size * trainer.world_size))
+    module = SegmentationModule(spec, recipe, steps_per_epoch, ValidationFrames(validation))
     if checkpoint is None:
         load_encoder_weights(module.model, options.encoder_weights, _statistics_patches(patches, recipe))
     module.model.to(memory_format=torch.channels_last)
-    keeper = ModelCheckpoint(
-        options.output,
-        filename="best",
-        monitor=SELECT_BY,
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-    )
-    trainer = _trainer(options, recipe, keeper, checkpoint)
-    with warnings.catch_warnings():
-        # Workers: frames are in memory, and two cores are better used by the network.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        trainer.fit(module, loader, DataLoader(frames, batch_size=1), ckpt_path=checkpoint)
+    _fit(trainer, module, loader, checkpoint, options.output)
     best_score = keeper.best_model_score
     return TrainResult(
         best=options.output / "best.ckpt",
-        last=options.output / "last.ckpt",
+        last=options.output / LAST,
         best_mean_iou=float(best_score) if best_score is not None else float("nan"),
         epochs=trainer.current_epoch,
+        rank=trainer.global_rank,
     )
 
 
@@ -138,33 +154,42 @@ def split_samples(data: Path, split: Path | None, seed: int) -> tuple[list[Sampl
     return training, validation
 
 
-def _checkpoint_to_resume(options: TrainOptions) -> Path | None:
-    last = options.output / "last.ckpt"
-    if options.resume and not last.is_file():
-        raise DataError(f"nothing to resume: no {last}", "leave --resume out to start a new run")
-    if not options.resume and last.is_file():
+def _check_processes(trainer: pl.Trainer) -> None:
+    """Refuse processes that torchrun started and that would train one by one into the same folder."""
+    started = int(os.environ.get("WORLD_SIZE", trainer.world_size))
+    if started != trainer.world_size:
         raise DataError(
-            f"{options.output} holds a run already", "add --resume to continue it, or choose another --output"
+            f"{started} processes were started, but these settings train with {trainer.world_size}",
+            "add --strategy ddp, --devices PROCESSES_A_MACHINE and --nodes MACHINES",
         )
-    return last if options.resume else None
+
+
+def _fit(
+    trainer: pl.Trainer,
+    module: SegmentationModule,
+    loader: DataLoader[tuple[torch.Tensor, torch.Tensor]],
+    checkpoint: Path | None,
+    output: Path,
+) -> None:
+    try:
+        with warnings.catch_warnings():
+            # Workers: frames are in memory, and two cores are better used by the network.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            trainer.fit(module, loader, ckpt_path=checkpoint)
+    except SystemExit as stop:  # Lightning's own answer to a signal: exit code 1 on Ctrl-C, and 0 on SIGTERM
+        number = signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT
+        raise Interrupted(output, number) from stop
+
+
+def _keep(output: Path, name: str, monitor: str | None = None, mode: str = "min") -> ModelCheckpoint:
+    """A callback that keeps one checkpoint, `NAME.ckpt`: the best by `monitor`, or the newest without one."""
+    return ModelCheckpoint(output, filename=name, monitor=monitor, mode=mode, enable_version_counter=False)
 
 
 def _thin(samples: list[Sample], count: int) -> list[Sample]:
     """`count` samples evenly over the list, so that every class is there."""
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
     return [samples[index] for index in chosen]
-
-
-def _steps_per_epoch(patches: int, batch_size: int, options: TrainOptions) -> int:
-    per_device = -(-patches // _world_size(options))
-    return -(-per_device // batch_size)
-
-
-def _world_size(options: TrainOptions) -> int:
-    if not torch.cuda.is_available() or options.accelerator == "cpu":
-        return max(1, int(options.devices)) * options.nodes if options.devices.isdigit() else options.nodes
-    per_node = int(options.devices) if options.devices.isdigit() else torch.cuda.device_count()
-    return max(1, per_node) * options.nodes
 
 
 def _training_loader(
@@ -190,27 +215,35 @@ def _statistics_patches(patches: TrainingPatches, recipe: Recipe) -> torch.Tenso
 
 
 def _trainer(options: TrainOptions, recipe: Recipe, keeper: ModelCheckpoint, resumed_from: Path | None) -> pl.Trainer:
-    callbacks: list[Callback] = [keeper]
+    # Not `save_last` of `keeper`: since Lightning 2.6 that is written only when the monitored figure improves, and
+    # a run killed later would lose every epoch since. The newest comes second, so that it knows of the best.
+    callbacks: list[Callback] = [keeper, _keep(options.output, Path(LAST).stem)]
     if recipe.average_decay:
         callbacks.append(EMAWeightAveraging(decay=recipe.average_decay))
     if options.progress:
-        callbacks.append(RichProgressBar(leave=True))
-    return pl.Trainer(
-        max_epochs=min(recipe.epochs, options.stop_after_epochs or recipe.epochs),
-        accelerator=options.accelerator,
-        devices=int(options.devices) if options.devices.isdigit() else options.devices,
-        num_nodes=options.nodes,
-        strategy=options.strategy,
-        precision=options.precision,  # type: ignore[arg-type]
-        gradient_clip_val=recipe.gradient_clip or None,
-        callbacks=callbacks,
-        logger=[
-            metrics_logger(options.output, resumed_from),
-            TensorBoardLogger(options.output, name="", version=""),
-        ],
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
-        enable_progress_bar=options.progress,
-        enable_model_summary=False,
-        default_root_dir=options.output,
-    )
+        callbacks.append(RichProgressBar(leave=True, console_kwargs={"stderr": True}))
+    try:
+        return pl.Trainer(
+            max_epochs=min(recipe.epochs, options.stop_after_epochs or recipe.epochs),
+            accelerator=options.accelerator,
+            devices=int(options.devices) if options.devices.isdigit() else options.devices,
+            num_nodes=options.nodes,
+            strategy=options.strategy,
+            precision=options.precision,  # type: ignore[arg-type]
+            gradient_clip_val=recipe.gradient_clip or None,
+            callbacks=callbacks,
+            logger=[
+                metrics_logger(options.output, resumed_from),
+                TensorBoardLogger(options.output, name="", version=""),
+            ],
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            enable_progress_bar=options.progress,
+            enable_model_summary=False,
+            default_root_dir=options.output,
+        )
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(
+            f"Lightning refuses these settings: {reason}", "see --precision, --accelerator, --devices and --strategy"
+        ) from error

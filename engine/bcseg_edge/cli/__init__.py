@@ -76,6 +76,10 @@ def _report(error: Exception, debug: bool) -> int:
         if error.hint:
             typer.echo(f"hint: {error.hint}", err=True)
         return error.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
+        typer.echo("hint: check the path, its permissions and the space on the disk", err=True)
+        return 2
     typer.echo(f"error: {type(error).__name__}: {error}", err=True)
     if not debug:
         typer.echo(f"hint: this is a fault of the program; add {_DEBUG} for the traceback", err=True)

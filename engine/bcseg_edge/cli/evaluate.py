@@ -24,7 +24,7 @@ def evaluate(
     ] = None,
     max_images: Annotated[int | None, typer.Option(min=1, help="Only so many, spread over the classes.")] = None,
     record: Annotated[bool, typer.Option("--record", help="Write the figures into the passport.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Run a model over labelled images through the frame path of `run`, and print its figures."""

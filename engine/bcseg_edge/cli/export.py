@@ -22,8 +22,11 @@ def export(
         Path | None, typer.Option(help="report.json of evaluate on this checkpoint, for the passport.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the model; by default the output's stem.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Export to ONNX and compare with PyTorch; where they differ there is no file, and exit 3."""
+    from bcseg_edge.models import read_model
+
     module = load_extra("bcseg_export.export", "export")
     path = module.export(
         module.ExportOptions(
@@ -36,4 +39,7 @@ def export(
             name=name,
         )
     )
+    if as_json:
+        typer.echo(read_model(path).passport.model_dump_json(indent=2))
+        return
     typer.echo(f"{path} ({path.stat().st_size / 1e6:.1f} MB); see it with: bcseg-edge inspect {path}")

@@ -78,6 +78,6 @@ def _parity(model: Model) -> str:
     verdict = "passed" if parity.passed else "FAILED"
     return (
         f"{verdict} against {parity.reference} on {', '.join(parity.backends)}: "
-        f"labels equal {parity.labels_equal:.6f}, logits within {parity.max_abs_logit_difference:.2g}, "
-        f"{parity.patches} patches of {parity.data}"
+        f"labels equal {parity.labels_equal:.6f}, "
+        f"logits within {parity.max_abs_logit_difference:.2g}, {parity.patches} patches of {parity.data}"
     )

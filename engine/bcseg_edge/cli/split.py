@@ -14,7 +14,7 @@ from bcseg_edge.cli.extras import load_extra
 def split(
     data: Annotated[Path, typer.Option(help="BUSI folder: benign, malignant and normal in it.")],
     output: Annotated[Path, typer.Option(help="CSV file to write.")] = Path("busi_split.csv"),
-    seed: Annotated[int, typer.Option(help="Draws among the divisions that are equally good.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws among the divisions that are equally good.")] = 0,
 ) -> None:
     """Write a stratified 70/20/10 split (train, val, test) that keeps near-duplicate images together."""
     rows = load_extra("bcseg_train.split", "train").write_split(data, output, seed)

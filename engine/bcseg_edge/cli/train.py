@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +23,7 @@ def train(
     encoder_weights: Annotated[str, typer.Option(help="imagenet (downloads), none, or a file.")] = "none",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT/last.ckpt.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order and augmentation.")] = 0,
     precision: Annotated[
         str, typer.Option(help="As Lightning names it: bf16-mixed, 16-mixed, 32-true.")
     ] = "bf16-mixed",
@@ -34,9 +36,11 @@ def train(
     stop_after_epochs: Annotated[
         int | None, typer.Option(min=1, help="End early with the schedule unchanged; go on with --resume.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")] = False,
 ) -> None:
     """Train a model; the best checkpoint on val and the last one are in OUTPUT."""
     module = load_extra("bcseg_train.train", "train")
+    load_extra("bcseg_train.logs", "train").quiet_lightning()
     result = module.train(
         module.TrainOptions(
             data=data,
@@ -58,6 +62,13 @@ def train(
             stop_after_epochs=stop_after_epochs,
         )
     )
+    if result.rank != 0:  # one process of several speaks for all
+        return
+    if as_json:
+        best_mean_iou = None if math.isnan(result.best_mean_iou) else result.best_mean_iou
+        facts = {"epochs": result.epochs, "best_mean_iou": best_mean_iou}
+        typer.echo(json.dumps({**facts, "best": str(result.best), "last": str(result.last)}))
+        return
     typer.echo(f"{result.epochs} epochs; best mean IoU on val {result.best_mean_iou:.4f}")
     typer.echo(f"best: {result.best}")
     typer.echo(f"last: {result.last}")

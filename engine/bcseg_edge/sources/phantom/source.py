@@ -33,6 +33,7 @@ _PATTERN = re.compile(r"phantom:(?:(?P<width>\d+)x(?P<height>\d+))?(?:@(?P<hz>\d
 _LESIONS = {"benign": BENIGN, "malignant": MALIGNANT, "none": None}
 _SIDE_PX = (16, 4096)
 _DEPTH_MM = (10.0, 100.0)
+_MAX_HZ = 1000.0  # more than a probe gives, and than a video file can say
 _WIDEST_MM = 200.0  # four linear probes; the work grows with the tissue in view
 
 
@@ -63,8 +64,10 @@ class PhantomSpec:
             raise SourceError(
                 f"a phantom of {self.width_px}x{self.height_px} px; sides of {low} to {high} px are possible", _HINT
             )
-        if not self.frame_hz > 0:
-            raise SourceError(f"a phantom at {self.frame_hz:g} frames per second; more than 0 is needed", _HINT)
+        if not 0 < self.frame_hz <= _MAX_HZ:
+            raise SourceError(
+                f"a phantom at {self.frame_hz:g} frames per second; above 0 and up to {_MAX_HZ:g} is possible", _HINT
+            )
         if self.lesion not in _LESIONS:
             raise SourceError(f"phantom lesion {self.lesion!r}; it is one of {', '.join(_LESIONS)}", _HINT)
         if self.seed < 0 or self.frames < 0:
