@@ -7,7 +7,7 @@ RUN_VENV := .venv
 TEST_VENV := .venv-test
 GPU_VENV := .venv-gpu
 GPU_EXTRAS ?= gpu,tensorrt
-GPU_PYTHON ?= $(GPU_VENV)/bin/python
+GPU_PYTHON ?=
 TESTS ?= tests
 
 .PHONY: run test lint gpu bench-overhead clean
@@ -23,10 +23,11 @@ lint: $(TEST_VENV)/ready  ## ruff and mypy
 	$(TEST_VENV)/bin/ruff format --check .
 	$(TEST_VENV)/bin/mypy
 
-gpu: $(GPU_PYTHON)  ## what needs an NVIDIA GPU: its tests (none executed: failure), then its benchmark into out/gpu.json
-	$(GPU_PYTHON) -m pytest -m gpu --must-execute $(TESTS)
+gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its tests (none executed: failure), then its benchmark into out/gpu.json
+	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m pytest -m gpu --must-execute tests/gpu
 	mkdir -p $(OUT)
-	$(GPU_PYTHON) -m bcseg_benchmarks.gpu --json | tee $(OUT)/gpu.json
+	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_benchmarks.gpu --json > $(OUT)/gpu.json
+	cat $(OUT)/gpu.json
 
 bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
 	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)
@@ -41,7 +42,7 @@ $(TEST_VENV)/ready: pyproject.toml
 	$(TEST_VENV)/bin/pip install --quiet --editable ".[dev]"
 	touch $@
 
-$(GPU_VENV)/bin/python: pyproject.toml
+$(GPU_VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(GPU_VENV)
 	$(GPU_VENV)/bin/pip install --quiet --editable ".[$(GPU_EXTRAS)]" pytest hypothesis onnx
 	touch $@

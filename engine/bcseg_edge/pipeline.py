@@ -35,7 +35,8 @@ class RunSummary:
         fps: `frames / wall_s`, everything included: reading (or simulating), segmenting, writing.
         latency_ms: `p50`, `p90`, `p99`, `max` over the frames of split + network + stitch + lesions: from having
             the frame to knowing its lesions. Empty without frames.
-        stages_ms: median over the frames of each of `STAGES`. Empty without frames.
+        stages_ms: median over the frames of each of `STAGES`; on a GPU split holds the upload and stitch the download.
+            Empty without frames.
         truth_dice: where the source knows the truth, Dice pooled over all pixels of all frames: `lesion` (benign
             and malignant as one), `benign`, `malignant`. A class that neither truth nor labels hold is None.
         problems: what the source could not deliver.
@@ -163,7 +164,14 @@ class _Tally:
             self.truth.add(frame.truth, result.segmentation.labels)
         of = result.segmentation.timings
         self.stages_ms.append(
-            (read_ms, of.split_ms, of.network_ms, of.stitch_ms, result.lesions_ms, result.write_ms)  # as in STAGES
+            (
+                read_ms,
+                of.upload_ms + of.split_ms,
+                of.network_ms,
+                of.stitch_ms + of.download_ms,
+                result.lesions_ms,
+                result.write_ms,
+            )  # as in STAGES
         )
         self.latency_ms.append(result.latency_ms)
 

@@ -60,7 +60,7 @@ def run(
     messages = Console(stderr=True)
     with ExitStack() as opened:
         frames = opened.enter_context(open_source(source))
-        loaded = opened.enter_context(load_model(model, backend, threads))
+        loaded = opened.enter_context(load_model(_plan_of(model) if backend == "tensorrt" else model, backend, threads))
         segmenter = Segmenter(loaded, cast("Tiling | None", tiling))  # which refuses any other text
         warnings = _warnings(loaded.passport)
         for warning in warnings:
@@ -91,6 +91,23 @@ def run(
     else:
         Console().print(_table(facts, summary))
     raise typer.Exit(_exit_code(summary, should_stop()))
+
+
+def _plan_of(model: str) -> Path:
+    """The TensorRT plan of a model file, built on first use and kept; a plan is itself."""
+    from bcseg_edge.backends import PLAN_SUFFIX, require_machine_for
+    from bcseg_edge.cli.extras import load_extra
+    from bcseg_edge.files import cache_folder
+    from bcseg_edge.models import read_model
+
+    require_machine_for("tensorrt")
+    found = read_model(model)
+    if found.path.suffix == PLAN_SUFFIX:
+        return found.path
+    module = load_extra("bcseg_export.build", "tensorrt")
+    output = cache_folder("plans") / f"{found.path.stem}-{found.passport.sha256[:12]}{PLAN_SUFFIX}"
+    built: Path = module.build(module.BuildOptions(model=found.path, output=output)).path
+    return built
 
 
 def _tell(messages: Console, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,9 +52,14 @@ class CudaBackend:
         window_px = self._window_hw[0] * self._window_hw[1]
         logits_size = len(CLASSES) * window_px * executor.logits_dtype.itemsize  # of one patch
         sizes = {"patches": rooms * window_px, "logits": rooms * logits_size}
-        device, pinned = Arena(self._cuda, sizes), Arena(self._cuda, sizes, pinned=True)
-        stream = self._cuda.create_stream()
-        try:
+        with contextlib.ExitStack() as release:
+            device = Arena(self._cuda, sizes)
+            release.callback(device.close)
+            pinned = Arena(self._cuda, sizes, pinned=True)
+            release.callback(pinned.close)
+            stream = self._cuda.create_stream()
+            release.callback(self._cuda.destroy_stream, stream)
+            release.callback(self._cuda.synchronize, stream)
             if self._lane is None:
                 self._lane = executor.open_lane()
             self._lane.prepare({size for _, size in batches})
@@ -68,11 +74,6 @@ class CudaBackend:
             self._cuda.copy(pinned.addresses["logits"], device.addresses["logits"], sizes["logits"], stream)
             self._cuda.synchronize(stream)
             return np.array(pinned.view("logits", shape, executor.logits_dtype)[: len(patches)], np.float32)
-        finally:
-            self._cuda.synchronize(stream)
-            self._cuda.destroy_stream(stream)
-            device.close()
-            pinned.close()
 
     def close(self) -> None:
         """Release lane and network; a second call does nothing."""

@@ -68,6 +68,17 @@ def test_onnx_runtime_is_bound_to_our_buffers(tmp_path, tiling):
     assert "begin_capture" not in cuda.journal
 
 
+def test_bindings_to_buffers_of_another_size_are_released(tmp_path):
+    pytest.importorskip("onnxruntime")
+    cuda, path = LazyCuda(eager=True), write_model(tmp_path, WINDOW_HW)
+    lane = CpuBoundExecutor(cuda, path, read_passport(path)).open_lane()
+    memory = np.zeros((4, 3, *WINDOW_HW), np.float32)
+    for batch in (1, 2, 3):
+        lane.prepare([batch])
+        lane.enqueue(memory.ctypes.data, memory.ctypes.data, batch, cuda.create_stream())
+        assert len(lane._bindings) == 1
+
+
 def test_onnx_runtime_without_cuda_says_what_to_install(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():

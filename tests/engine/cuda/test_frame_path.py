@@ -155,6 +155,9 @@ def test_another_size_is_captured_anew_and_the_old_graph_released(cuda):
         assert_segments(path(frame), frame)
     assert cuda.journal.count("end_capture") == 3
     assert cuda.journal.count("destroy_graph") == 2
+    # The first frame of a size is never captured: a network may allocate when it runs first.
+    networks = [call for call in cuda.journal if call in ("network", "begin_capture")]
+    assert networks == ["network", "begin_capture", "network"] * 3
 
 
 def test_the_callers_frame_may_be_overwritten_at_once(cuda):
@@ -197,6 +200,14 @@ def test_a_device_array_is_read_in_the_order_of_its_stream(integrated, channels)
         cuda.queue(CALLER_STREAM, lambda: buffer.fill(7))
         cuda.synchronize(CALLER_STREAM)
         assert_segments(path.collect(), content[:50, :70])
+
+
+def test_a_device_array_is_not_read_before_it_is_written(cuda):
+    path, buffer = make_path(cuda), np.zeros((50, 70), np.uint8)
+    for number in range(3):
+        content = noise(50, 70, seed=number)
+        cuda.queue(CALLER_STREAM, lambda content=content: np.copyto(buffer, content))
+        assert_segments(path(OnDevice(buffer, CALLER_STREAM)), content)
 
 
 def test_a_device_array_without_a_stream(cuda):
