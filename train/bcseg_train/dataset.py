@@ -56,6 +56,9 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
         self.seed = seed
         self.frames = [sample.load() for sample in samples]
         self.tiles = _all_tiles(self.frames, recipe) if recipe.sampling == "every_patch" else None
+        augmentation = recipe.augmentation
+        self.at_native = native_transforms(augmentation) if augmentation and self.tiles is None else None
+        self.at_window = window_transforms(augmentation) if augmentation else None
 
     def __len__(self) -> int:
         return len(self.frames) if self.tiles is None else len(self.tiles)
@@ -70,10 +73,8 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
     def _draw(self, position: int) -> tuple[Tensor, Tensor]:
         frame_index, tile = (position, 0) if self.tiles is None else self.tiles[position]
         frame, truth = self.frames[frame_index]
-        augmentation = self.recipe.augmentation
-        if augmentation is not None and self.tiles is None:
-            native = native_transforms(augmentation)
-            frame_tensor, truth_tensor = native(tv_tensors.Image(frame[None]), tv_tensors.Mask(truth[None]))
+        if self.at_native is not None:
+            frame_tensor, truth_tensor = self.at_native(tv_tensors.Image(frame[None]), tv_tensors.Mask(truth[None]))
             frame, truth = frame_tensor.numpy()[0], truth_tensor.numpy()[0]
         if self.recipe.sampling == "lesion_centred":
             patch, labels = lesion_centred_patch(frame, truth, self.recipe.window_hw)
@@ -81,8 +82,8 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
             patches, label_patches = split_labelled(frame, truth, self.recipe)
             patch, labels = patches[tile], label_patches[tile]
         image, mask = tv_tensors.Image(patch), tv_tensors.Mask(labels)
-        if augmentation is not None:
-            image, mask = window_transforms(augmentation)(image, mask)
+        if self.at_window is not None:
+            image, mask = self.at_window(image, mask)
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
 
 
