@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from bcseg_edge.drawing import draw_overlay
 from bcseg_edge.errors import DataError
@@ -56,7 +57,7 @@ class OverlayVideoSink:
             expected = "x".join(map(str, self._size_wh))
             raise DataError(f"frame {frame.index} has {width}x{height} px, the video {expected}", "split the source")
         even = cv2.copyMakeBorder(overlay, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-        self._encoder.write(even, frame.index)
+        self._encoder.write(np.asarray(even, np.uint8), frame.index)
 
     def close(self) -> None:
         """Finish the file and give it its name; a second call does nothing. DataError where it cannot be read back."""
