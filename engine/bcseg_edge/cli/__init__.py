@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bcseg_edge.cli import build, calibrate, doctor, evaluate, export, inspect, parity, run, split, train
+from bcseg_edge.cli import build, calibrate, doctor, evaluate, export, inspect, parity, replay, run, split, train
 from bcseg_edge.errors import BcsegError
 
 _DEBUG = "--debug"
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("replay")(replay.replay)
 app.command("train")(train.train)
 app.command("split")(split.split)
 app.command("evaluate")(evaluate.evaluate)
