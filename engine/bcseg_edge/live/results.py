@@ -35,6 +35,7 @@ class LiveResult:
         stages_ms: milliseconds by stage name: `wait`, `split`, `network`, `stitch`, `lesions`.
         computed_labels: what the backend said, uint8 `[H, W]`, where tracking or smoothing put something else into
             `segmentation`; None where it is the same.
+        crop_xywh: the part of the frame that was segmented, px; None for all of it.
     """
 
     frame: Frame
@@ -45,6 +46,7 @@ class LiveResult:
     age_ms: float = 0.0
     stages_ms: dict[str, float] = field(default_factory=dict)
     computed_labels: UInt8Array | None = None
+    crop_xywh: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
