@@ -116,7 +116,7 @@ def test_any_exception_of_a_backend_is_a_failed_frame():
     def explode(image):
         raise ZeroDivisionError("inside a library")
 
-    loop, clock, sink, _, _ = make_loop([scan(1), scan(2)], backend=InProcessBackend(explode))
+    loop, clock, _sink, _, _ = make_loop([scan(1), scan(2)], backend=InProcessBackend(explode))
     drive(loop, clock)
     assert counts(loop).failed == 2
     assert "inside a library" in loop.health().reason
@@ -164,7 +164,7 @@ def test_a_source_that_connects_and_gives_nothing_is_asked_ever_more_rarely():
 
 def test_a_source_that_stays_away_is_given_up():
     options = LiveOptions(reconnect=Reconnect(give_up_s=20))
-    loop, clock, sink, source, _ = make_loop([scan(1), BROKEN], opens=[GONE] * 99, options=options)
+    loop, clock, sink, _source, _ = make_loop([scan(1), BROKEN], opens=[GONE] * 99, options=options)
     drive(loop, clock)
     assert loop.capture.state == "gave_up"
     assert "nobody there" in loop.capture.reason
@@ -194,7 +194,7 @@ def test_a_folder_may_be_silent():
 
 
 def test_a_driver_that_raises_is_a_loss():
-    loop, clock, sink, source, _ = make_loop([scan(1), RuntimeError("VIDIOC_DQBUF"), scan(2)])
+    loop, clock, sink, _source, _ = make_loop([scan(1), RuntimeError("VIDIOC_DQBUF"), scan(2)])
     drive(loop, clock)
     assert sink.validities[-1] == "ok"
     assert loop.capture.restarts == 1
@@ -422,7 +422,7 @@ def test_auto_crop_is_used_and_reported():
         return image
 
     finder = AutoCrop()
-    loop, clock, sink, _, _ = make_loop([screen(number) for number in range(20)], options=LiveOptions(crop=finder))
+    loop, clock, _sink, _, _ = make_loop([screen(number) for number in range(20)], options=LiveOptions(crop=finder))
     drive(loop, clock)
     assert finder.settled
     found = finder.crop
