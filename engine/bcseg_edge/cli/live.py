@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from bcseg_edge.live.backend import LiveBackend
     from bcseg_edge.live.crop import AutoCrop, Crop
     from bcseg_edge.live.loop import LiveOptions
     from bcseg_edge.live.results import Controls, LiveSink
@@ -41,6 +42,7 @@ class LiveArguments:
     health: Path | None
     reconnect_s: float
     in_process: bool
+    lanes: int | None
     as_json: bool
 
 
@@ -95,45 +97,55 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
     """
     from bcseg_edge.live.loop import LiveLoop
     from bcseg_edge.live.results import Controls
-    from bcseg_edge.live.worker import SegmenterFactory
 
     options = _options(arguments)
     controls = Controls()
-    factory = SegmenterFactory(arguments.model, arguments.backend, arguments.threads, arguments.tiling)
     with ExitStack() as opened:
         # The source last: what a stream sends while a model is loaded would be old before it is seen.
-        backend, facts = _open_backend(factory, arguments.in_process)
-        opened.callback(backend.close)
+        backends, facts = _open_backends(arguments, opened)
         source = opened.enter_context(open_live_source(spec))
         warnings = _model_warnings(arguments.model)
         for warning in warnings:
             _tell(messages, f"warning: {warning}")
         sinks = live_sinks(arguments, source.frame_hz, controls)
-        loop = LiveLoop(source, backend, sinks, options, controls=controls)
+        loop = LiveLoop(source, backends, sinks, options, controls=controls)
         summary = loop.run(lambda: bool(stopped_by()))
     problems = [*summary.problems, *(problem for sink in sinks for problem in getattr(sink, "problems", ()))]
     for problem in problems:
         _tell(messages, f"problem: {problem}")
-    facts = {"source": source.description, **facts, "output": arguments.output and str(arguments.output)}
+    output = None if arguments.output is None else str(arguments.output)
+    facts = {"source": source.description, **facts}
     if arguments.as_json:
-        record = {**facts, **summary.to_dict(), "problems": problems, "warnings": warnings}
+        record = {**facts, "output": output, **summary.to_dict(), "problems": problems, "warnings": warnings}
         typer.echo(json.dumps(record))
     else:
         from rich.console import Console
 
-        Console().print(_table(facts, summary, problems))
+        Console().print(_table(facts, summary, problems, output))
     return _exit_code(summary, problems, stopped_by())
 
 
-def _open_backend(factory: Any, in_process: bool) -> tuple[Any, dict[str, Any]]:
-    from bcseg_edge.live.backend import InProcessBackend
-    from bcseg_edge.live.supervisor import SupervisedBackend
+def _open_backends(arguments: LiveArguments, closing: ExitStack) -> tuple[list[LiveBackend], dict[str, str]]:
+    """A backend for each lane, started side by side, and what they are."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    if in_process:
+    from bcseg_edge.live.backend import InProcessBackend
+    from bcseg_edge.live.lanes import plan_lanes
+    from bcseg_edge.live.supervisor import SupervisedBackend
+    from bcseg_edge.live.worker import SegmenterFactory
+
+    lanes, threads = plan_lanes(arguments.backend, arguments.model, arguments.threads, arguments.lanes)
+    factory = SegmenterFactory(arguments.model, arguments.backend, threads, arguments.tiling)
+    if arguments.in_process:
         segment, facts = factory()
-        return InProcessBackend(segment), facts
-    supervised = SupervisedBackend(factory)
-    return supervised, supervised.facts
+        return [InProcessBackend(segment)], facts
+    with ThreadPoolExecutor(lanes) as starting:
+        starts = [starting.submit(SupervisedBackend, factory) for _ in range(lanes)]
+    for start in starts:
+        if start.exception() is None:
+            closing.callback(start.result().close)
+    backends = [start.result() for start in starts]
+    return list(backends), backends[0].facts
 
 
 def _options(arguments: LiveArguments) -> LiveOptions:
@@ -182,7 +194,7 @@ def _exit_code(summary: LiveSummary, problems: Sequence[str], stopped_by: int) -
     return 2 if problems or not summary.health.ledger.captured else 0
 
 
-def _table(facts: dict[str, Any], summary: LiveSummary, problems: Sequence[str]) -> Table:
+def _table(facts: dict[str, str], summary: LiveSummary, problems: Sequence[str], output: str | None) -> Table:
     from rich.table import Table
 
     health, ledger = summary.health, summary.health.ledger
@@ -208,5 +220,5 @@ def _table(facts: dict[str, Any], summary: LiveSummary, problems: Sequence[str])
         table.add_row("given up", summary.gave_up)
     if problems:
         table.add_row("problems", str(len(problems)))
-    table.add_row("written to", facts["output"] or "nothing written; add --output DIR")
+    table.add_row("written to", output or "nothing written; add --output DIR")
     return table

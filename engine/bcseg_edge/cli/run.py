@@ -54,6 +54,7 @@ def run(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Live: no process of its own for the backend, no supervision.")
     ] = False,
+    lanes: Annotated[int | None, typer.Option(min=1, max=8, help="Live: frames computed at once; 2 on a CPU.")] = None,
 ) -> None:
     """Segment frames; write overlays, labels and JSON lines; print what was found and how fast.
 
@@ -93,6 +94,7 @@ def run(
             health=health,
             reconnect_s=reconnect,
             in_process=in_process,
+            lanes=lanes,
             as_json=as_json,
         )
         with _stop_signals() as stopped_by:

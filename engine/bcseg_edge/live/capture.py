@@ -48,6 +48,7 @@ class Capture:
         reconnect: see there.
         clock_ns: monotonic nanoseconds.
         wait: sleeps so many seconds, or less once the run is to stop; None takes the thread's stop event.
+        max_frames: ends after so many; None goes on.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Capture:
         reconnect: Reconnect,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         wait: Callable[[float], object] | None = None,
+        max_frames: int | None = None,
     ) -> None:
         self.state = "running"
         self.reason = ""
@@ -71,6 +73,7 @@ class Capture:
         self._alive_ns = clock_ns()
         self._wait_s = reconnect.first_wait_s
         self._captured = 0
+        self._max_frames = max_frames
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
 
     @property
@@ -124,6 +127,8 @@ class Capture:
         self._wait_s = self._reconnect.first_wait_s
         self.last_frame = numbered
         self._slot.put(numbered)
+        if self._captured == self._max_frames:
+            self.state = "ended"
 
     def _is_silent(self) -> bool:
         return self._source.frame_hz is not None and self._lost_s() > self._reconnect.silence_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,7 +28,9 @@ from bcseg_edge.live.systemd import Notifier
 from bcseg_edge.sources.live import LiveSource
 
 TICK_S = 0.1  # how often an idle loop looks around
+LANE_END_S = 5.0  # a lane ends with the frame it has
 HEALTH_EVERY_S = 1.0
+STUCK_S = 90.0  # a lane without a round for so long (a backend may compile for 60) is a case for the watchdog
 LATE_SHARE = 0.1  # more late results than this of the last second's are a degraded session
 
 Refine = Callable[[LiveResult], LiveResult]
@@ -54,14 +57,21 @@ class LiveOptions:
     max_frames: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """An image and what was found in it, for the case that it comes again."""
+@dataclass(slots=True)
+class _Image:
+    """The image taken last, and what was found in it, for the case that it comes again."""
 
     part: UInt8Array
     circumstances: tuple[object, ...]
-    segmentation: Segmentation
-    lesions: tuple[Lesion, ...]
+    settled: bool = False
+    found: tuple[Segmentation, tuple[Lesion, ...]] | None = None
+
+    def is_same(self, other: _Image) -> bool:
+        """Whether what was found in one holds for the other: the same bytes under the same circumstances."""
+        # Comparing the bytes is as quick as a hash of them, and needs no trust in the hash.
+        return self.circumstances == other.circumstances and (
+            self.part is other.part or np.array_equal(self.part, other.part)
+        )
 
 
 class LiveLoop:
@@ -69,7 +79,7 @@ class LiveLoop:
 
     Args:
         source: open; closed at the end.
-        backend: ready; stays open.
+        backends: ready; they stay open. Each gets a lane: a thread that takes the newest frame as soon as it is free.
         sinks: get every result and, each second, the health; closed at the end. One that fails is closed and left
             out, which the summary tells.
         options: see `LiveOptions`.
@@ -81,7 +91,7 @@ class LiveLoop:
     def __init__(
         self,
         source: LiveSource,
-        backend: LiveBackend,
+        backends: Sequence[LiveBackend],
         sinks: Sequence[LiveSink] = (),
         options: LiveOptions | None = None,
         *,
@@ -94,78 +104,121 @@ class LiveLoop:
         self.controls = controls or Controls()
         self.ledger = Ledger()
         self.slot = Slot(self.ledger)
-        self.capture = Capture(source, self.slot, self.options.reconnect, clock_ns)
+        self.capture = Capture(source, self.slot, self.options.reconnect, clock_ns, max_frames=self.options.max_frames)
         self.problems: list[str] = []
         self._source = source
-        self._backend = backend
+        self._backends = list(backends)
         self._sinks = list(sinks)
         self._refine = refine or (lambda result: result)
         self._notifier = notifier or Notifier()
         self._clock_ns = clock_ns
-        self._known: _Known | None = None
+        self._latest: _Image | None = None
         self._failure = ""
+        self._fault: BaseException | None = None
         self._ages, self._stages = Ages(), Stages()
         self._validities = dict.fromkeys(Validity, 0)
         self._began_ns = self._alive_ns = clock_ns()
+        self._lock = threading.Condition()  # held for all but waiting and segmenting
+        self._over = threading.Event()
+        self._rounds_ns: dict[int, int] = {}
+        self._shown_index = -1
         self._told_ns = 0
         self._told_late = self._told_results = 0
         self._lost_told = False
 
     def run(self, should_stop: Callable[[], bool] = lambda: False) -> LiveSummary:
         """Go on until the source ends, a person quits or `should_stop`; returns what came of it."""
+        lanes = [threading.Thread(target=self._run_lane, args=(backend,), daemon=True) for backend in self._backends]
         self.capture.start()
+        for lane in lanes:
+            lane.start()
         self._notifier.ready()
         try:
             while not (should_stop() or self.controls.quit.is_set() or self._is_over()):
-                self.step(TICK_S)
+                self._over.wait(TICK_S)
+                self._look_around()
         finally:
             interrupted = should_stop()
             self._notifier.stopping()
-            if not self.capture.stop():
-                self.problems.append("the source's driver did not return and was left behind")
-            self.slot.discard()
+            health = self._end(lanes)
+        if self._fault is not None:
+            raise self._fault
+        return self._summary(health, interrupted)
+
+    def _end(self, lanes: Sequence[threading.Thread]) -> Health:
+        """Stop capture and lanes, settle what is left, close the sinks."""
+        self._over.set()
+        if not self.capture.stop():
+            self.problems.append("the source's driver did not return and was left behind")
+        for lane in lanes:
+            lane.join(LANE_END_S)
+        self.slot.discard()
+        with self._lock:
             health = self.health(stopped=True)
             for sink in list(self._sinks):
                 self._guard(sink, lambda sink=sink: (sink.update(health), sink.close()))  # type: ignore[misc]
-        return self._summary(health, interrupted)
+        return health
 
-    def step(self, timeout_s: float) -> None:
-        """Take one frame, or wait in vain for one, and tell the health when it is time."""
+    def _run_lane(self, backend: LiveBackend) -> None:
+        try:
+            while not self._over.is_set():
+                self.step(TICK_S, backend)
+        except BaseException as error:  # a fault of this program: the run has to end with it, not without a word
+            self._fault = error
+            self._over.set()
+
+    def step(self, timeout_s: float, backend: LiveBackend) -> None:
+        """One round of a lane: take the newest frame, or wait in vain for one."""
+        self._rounds_ns[id(backend)] = self._clock_ns()
         frame = self.slot.take(timeout_s)
         if frame is None:
-            self._backend.check()
-            self._look_for_loss()
-        else:
+            backend.check()
+            return
+        with self._lock:
             self._alive_ns = self._clock_ns()
             self._lost_told = False
-            self._process(frame)
-        if self._clock_ns() - self._told_ns >= HEALTH_EVERY_S * 1e9:
-            self._tell_health()
+        self._process(frame, backend)
+
+    def _look_around(self) -> None:
+        with self._lock:
+            self._look_for_loss()
+            if self._clock_ns() - self._told_ns >= HEALTH_EVERY_S * 1e9:
+                self._tell_health()
 
     def _is_over(self) -> bool:
-        limit = self.options.max_frames
-        if limit is not None and self.ledger.counts().captured >= limit:
-            return True
-        return self.capture.done and self.slot.wait_empty(0)
+        return self._over.is_set() or (self.capture.done and self.ledger.counts().waiting == 0)
 
-    def _process(self, frame: Frame) -> None:
-        taken_ns = self._clock_ns()
+    def _process(self, frame: Frame, backend: LiveBackend) -> None:
+        stages_ms = {"wait": _ms(self._clock_ns() - frame.captured_ns)}
         if self.options.spacing_mm is not None:
             frame = dataclasses.replace(frame, spacing_mm=self.options.spacing_mm)
-        wait_ms = _ms(taken_ns - frame.captured_ns)
-        crop, reason = self._crop_for(frame.image)
-        part = frame.image if crop is None else crop.cut(frame.image)
+        with self._lock:
+            crop, reason = self._crop_for(frame.image)
         if reason:
             self._fail(frame, reason)
-        elif is_blank(part):
-            self.ledger.blank()
-            self._emit(LiveResult(frame, Validity.BLANK, None))
-        elif self._known is not None and self._is_known(frame, part, crop):
-            found = self._known
-            stages_ms = {"wait": wait_ms}
-            self._settle(LiveResult(frame, Validity.FROZEN, found.segmentation, found.lesions, stages_ms=stages_ms))
+            return
+        part = frame.image if crop is None else crop.cut(frame.image)
+        if is_blank(part):
+            with self._lock:
+                self.ledger.blank()
+                self._emit(LiveResult(frame, Validity.BLANK, None))
+            return
+        image, again = self._recognise(_Image(part, (frame.image.shape, frame.spacing_mm, crop)))
+        if again:
+            self._settle(LiveResult(frame, Validity.FROZEN, *again, stages_ms=stages_ms))
         else:
-            self._segment(frame, part, crop, wait_ms)
+            self._segment(frame, image, crop, stages_ms, backend)
+
+    def _recognise(self, image: _Image) -> tuple[_Image, tuple[Segmentation, tuple[Lesion, ...]] | None]:
+        """Whether this is the image taken last; then its result, for which another lane may still be needed."""
+        with self._lock:
+            latest = self._latest
+            if latest is not None and latest.is_same(image):
+                self._lock.wait_for(lambda: latest.settled, self.options.deadline_ms / 1e3)
+                if latest.found is not None:
+                    return latest, latest.found
+            self._latest = image
+            return image, None
 
     def _crop_for(self, image: UInt8Array) -> tuple[Crop | None, str]:
         """The part to segment, and why there is none."""
@@ -176,28 +229,22 @@ class LiveLoop:
             return None, f"the frame has {image.shape[1]}x{image.shape[0]} px, crop {chosen} lies outside"
         return chosen, ""
 
-    def _is_known(self, frame: Frame, part: UInt8Array, crop: Crop | None) -> bool:
-        known = self._known
-        if known is None or known.circumstances != _circumstances(frame, crop):
-            return False
-        # Comparing the bytes is as quick as a hash of them, and needs no trust in the hash.
-        return part is known.part or np.array_equal(part, known.part)
-
-    def _segment(self, frame: Frame, part: UInt8Array, crop: Crop | None, wait_ms: float) -> None:
+    def _segment(
+        self, frame: Frame, image: _Image, crop: Crop | None, stages_ms: dict[str, float], backend: LiveBackend
+    ) -> None:
         try:
-            segmentation = self._backend.segment(part)
+            segmentation = backend.segment(image.part)
             segmented_ns = self._clock_ns()
             if crop is not None:
                 segmentation = crop.paste(segmentation, (frame.image.shape[0], frame.image.shape[1]))
             lesions = tuple(find_lesions(segmentation, frame.spacing_mm))
         except BcsegError as error:
+            self._found(image, None)
             self._fail(frame, error.message)
             return
-        self._failure = ""
-        self._known = _Known(part, _circumstances(frame, crop), segmentation, lesions)
+        self._found(image, (segmentation, lesions))
         of = segmentation.timings
-        stages_ms = {
-            "wait": wait_ms,
+        stages_ms |= {
             "split": of.upload_ms + of.split_ms,
             "network": of.network_ms,
             "stitch": of.stitch_ms + of.download_ms,
@@ -205,26 +252,39 @@ class LiveLoop:
         }
         self._settle(LiveResult(frame, Validity.OK, segmentation, lesions, stages_ms=stages_ms))
 
+    def _found(self, image: _Image, found: tuple[Segmentation, tuple[Lesion, ...]] | None) -> None:
+        with self._lock:
+            image.settled, image.found = True, found
+            self._failure = self._failure if found is None else ""
+            self._lock.notify_all()
+
     def _fail(self, frame: Frame, reason: str) -> None:
-        self._failure = reason
-        self.ledger.failed()
-        self._emit(LiveResult(frame, Validity.STALE, None))
+        with self._lock:
+            self._failure = reason
+            self.ledger.failed()
+            self._emit(LiveResult(frame, Validity.STALE, None))
 
     def _settle(self, result: LiveResult) -> None:
-        """Show a result, or where it comes too late the frame without it."""
-        result = self._refine(result)
-        now_ns = self._clock_ns()
-        age_ms = _ms(now_ns - result.frame.captured_ns)
-        late = age_ms > self.options.deadline_ms
-        (self.ledger.reused if result.validity is Validity.FROZEN else self.ledger.segmented)(late=late)
-        if late:
-            self._emit(LiveResult(result.frame, Validity.STALE, None), refined=True)
-            return
-        self._ages.add(now_ns, age_ms)
-        self._stages.add(result.stages_ms)
-        self._emit(dataclasses.replace(result, age_ms=age_ms), refined=True)
+        """Show a result; one that comes too late, or after that of a newer frame, is not shown."""
+        with self._lock:
+            overtaken = result.frame.index < self._shown_index
+            if not overtaken:
+                result = self._refine(result)
+            now_ns = self._clock_ns()
+            age_ms = _ms(now_ns - result.frame.captured_ns)
+            late = overtaken or age_ms > self.options.deadline_ms
+            (self.ledger.reused if result.validity is Validity.FROZEN else self.ledger.segmented)(late=late)
+            if late:
+                self._emit(LiveResult(result.frame, Validity.STALE, None), refined=True)
+                return
+            self._ages.add(now_ns, age_ms)
+            self._stages.add(result.stages_ms)
+            self._emit(dataclasses.replace(result, age_ms=age_ms), refined=True)
 
     def _emit(self, result: LiveResult, *, refined: bool = False) -> None:
+        if result.frame.index < self._shown_index:
+            return  # its successor is on the screen already
+        self._shown_index = result.frame.index
         if not refined:
             result = self._refine(result)
         if result.age_ms == 0:
@@ -260,7 +320,8 @@ class LiveLoop:
         health = self.health()
         self._told_ns = self._clock_ns()
         self._told_late, self._told_results = health.ledger.late, health.ledger.late + health.ledger.shown
-        self._notifier.watchdog(f"{health.state} {health.reason}".strip())
+        if self._told_ns - min(self._rounds_ns.values(), default=self._told_ns) < STUCK_S * 1e9:
+            self._notifier.watchdog(f"{health.state} {health.reason}".strip())
         for sink in list(self._sinks):
             self._guard(sink, lambda sink=sink: sink.update(health))  # type: ignore[misc]
 
@@ -277,15 +338,15 @@ class LiveLoop:
             age_ms,
             counts,
             source_restarts=self.capture.restarts,
-            backend_restarts=self._backend.restarts,
-            memory_mb=memory_mb([os.getpid(), *self._backend.process_ids]),
+            backend_restarts=sum(backend.restarts for backend in self._backends),
+            memory_mb=memory_mb([os.getpid(), *(number for lane in self._backends for number in lane.process_ids)]),
             uptime_s=(now_ns - self._began_ns) / 1e9,
         )
 
     def _state(self, late: int, results: int) -> tuple[str, str]:
         if self._lost_told or self.capture.state in ("reconnecting", "gave_up"):
             return "lost", self.capture.reason or f"no frame for {self.options.lost_after_s:g} s"
-        trouble = self._backend.trouble or self._failure
+        trouble = next((backend.trouble for backend in self._backends if backend.trouble), self._failure)
         if trouble:
             return "degraded", trouble
         if not self._ages.count and late == 0:
@@ -309,11 +370,6 @@ class LiveLoop:
             gave_up=self.capture.reason if self.capture.state == "gave_up" else "",
             interrupted=interrupted,
         )
-
-
-def _circumstances(frame: Frame, crop: Crop | None) -> tuple[object, ...]:
-    """What has to be equal, beside the image, for a result to hold for another frame."""
-    return frame.image.shape, frame.spacing_mm, crop
 
 
 def _ms(span_ns: int) -> float:

@@ -186,7 +186,7 @@ def test_the_session_survives_kill_9_and_the_video_goes_on(backend):
             return super().read()
 
     script = Endless(time.monotonic_ns, [])
-    loop = LiveLoop(script, backend, [sink], LiveOptions(deadline_ms=5000))
+    loop = LiveLoop(script, [backend], [sink], LiveOptions(deadline_ms=5000))
 
     def enough():
         validities = sink.validities
