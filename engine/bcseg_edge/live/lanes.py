@@ -23,8 +23,13 @@ def plan_lanes(backend: str, model: str, threads: int | None, lanes: int | None)
         lanes: None: two on a CPU with two cores or more, else one.
     """
     on_cpu = backend in BACKENDS or (backend == AUTO and Path(model).suffix != PLAN_SUFFIX)
-    cores = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = threads or available_cores()
     chosen = lanes or (min(CPU_LANES, cores) if on_cpu else 1)
     if not on_cpu or (chosen == 1 and threads is None):
         return chosen, threads
     return chosen, max(1, cores // chosen)
+
+
+def available_cores() -> int:
+    """Cores that this process may use: a container or `taskset` can leave fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

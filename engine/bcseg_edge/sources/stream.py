@@ -28,6 +28,8 @@ class StreamSource(LiveSource):
     """A URL that FFmpeg reads: RTSP, RTMP, HTTP (MJPEG too), UDP, SRT.
 
     A frame's capture time is when it was decoded here: the delay in the encoder and the network cannot be seen.
+    A stream that changes its size without breaking off goes on in the size it began with, scaled: OpenCV since 4.7 does
+    not tell (opencv/opencv issue 27116). After a reconnection the new size counts.
 
     Args:
         url: user and password in it are used, and shown nowhere.
