@@ -55,12 +55,15 @@ def check_model(facts: RunFacts, path: Path) -> None:
         )
 
 
-def replay(run: Path, segment: Callable[[UInt8Array], Segmentation]) -> Replay:
+def replay(
+    run: Path, segment: Callable[[UInt8Array], Segmentation], on_frame: Callable[[], None] = lambda: None
+) -> Replay:
     """Segment a run's frames again and compare the labels.
 
     Args:
         run: from `find_runs`.
         segment: a `Segmenter` with the run's model file, backend and tiling.
+        on_frame: called after each frame.
 
     Raises:
         BcsegError: of the segmenter.
@@ -68,6 +71,7 @@ def replay(run: Path, segment: Callable[[UInt8Array], Segmentation]) -> Replay:
     outcome = Replay(str(run))
     for record in read_records(run):
         outcome.frames += 1
+        on_frame()
         if record.labels is None:
             continue
         outcome.compared += 1
