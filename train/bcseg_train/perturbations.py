@@ -99,7 +99,7 @@ def sector(image: UInt8Array, truth: UInt8Array, generator: np.random.Generator)
     return np.where(outside, 0, image).astype(np.uint8), np.where(outside, 0, truth).astype(np.uint8)
 
 
-def annotations(image: UInt8Array, truth: UInt8Array, generator: np.random.Generator) -> Labelled:
+def calipers_and_text(image: UInt8Array, truth: UInt8Array, generator: np.random.Generator) -> Labelled:
     """Calipers across the lesion (or anywhere), a depth scale and text, burnt in."""
     canvas = image.copy()
     height, width = canvas.shape
@@ -141,13 +141,13 @@ PERTURBATIONS: dict[str, Perturbation] = {
     "crop to 80 %": crop(0.8),
     "letterbox 30 %": letterbox(0.3),
     "sector": sector,
-    "calipers and text": annotations,
+    "calipers and text": calipers_and_text,
     "colour frame": tint,
 }
 
 
 def _grey(values: np.ndarray) -> UInt8Array:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
 def _nearest(truth: UInt8Array, size: tuple[int, int]) -> UInt8Array:

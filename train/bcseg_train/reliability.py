@@ -40,12 +40,12 @@ class Reliability:
     @property
     def confidence(self) -> Float64Array:
         """Mean confidence of each bin, NaN where it is empty."""
-        return np.divide(self.confidence_sum, self.counts, out=np.full(BINS, np.nan), where=self.counts > 0)
+        return _ratio(self.confidence_sum, self.counts)
 
     @property
     def accuracy(self) -> Float64Array:
         """Share of right predictions of each bin, NaN where it is empty."""
-        return np.divide(self.right, self.counts, out=np.full(BINS, np.nan), where=self.counts > 0)
+        return _ratio(self.right.astype(np.float64), self.counts)
 
     @property
     def expected_calibration_error(self) -> float:
@@ -53,6 +53,11 @@ class Reliability:
         if not self.counts.sum():
             return float("nan")
         return float(np.abs(self.right - self.confidence_sum).sum() / self.counts.sum())
+
+
+def _ratio(parts: Float64Array, wholes: Int64Array) -> Float64Array:
+    ratio: Float64Array = np.divide(parts, wholes, out=np.full(BINS, np.nan), where=wholes > 0)
+    return ratio
 
 
 def reliability(confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool_]) -> Reliability:
@@ -66,7 +71,7 @@ def reliability(confidence: npt.NDArray[np.floating], right: npt.NDArray[np.bool
     return Reliability(
         np.bincount(index, minlength=BINS),
         np.bincount(index[right], minlength=BINS),
-        np.bincount(index, confidence.astype(np.float64), BINS),
+        np.bincount(index, confidence.astype(np.float64), BINS).astype(np.float64),  # without weights: int64
     )
 
 
