@@ -78,27 +78,31 @@ class Gate:
         expected: what the reference says of them.
 
     Raises:
-        BackendUnavailable: no backend is installed that could run a candidate.
         DataError: the network finds no lesion in the frames.
     """
 
     def __init__(self, network: SegmentationNet, passport: Passport, frames: GateFrames) -> None:
-        self._backends = available_backends()
-        if not self._backends:
-            raise BackendUnavailable("comparing with PyTorch needs a backend", 'pip install "bcseg-edge[cpu]"')
         self.frames = frames
         with Segmenter(LoadedModel(passport, TorchBackend(network))) as segmenter:
             self.expected: list[Segmentation] = segment_all(segmenter, frames.frames)
         compare(self.expected, self.expected, frames)
 
     def judge(self, path: Path, passport: Passport) -> Judgement:
-        """Run a candidate on every installed backend.
+        """Run a candidate on every installed backend that executes files for its target.
 
         Args:
             path: the file, which may have a temporary name.
-            passport: its passport; its precision chooses the limits.
+            passport: its passport; its precision chooses the limits, its target the backends.
+
+        Raises:
+            BackendUnavailable: none is installed for that target.
         """
-        received = {name: self._segment(name, path, passport) for name in self._backends}
+        backends = available_backends(passport.target)
+        if not backends:
+            raise BackendUnavailable(
+                f"no installed backend can judge a file for {passport.target}", 'pip install "bcseg-edge[export]"'
+            )
+        received = {name: self._segment(name, path, passport) for name in backends}
         return Judgement({name: self._report(name, passport, received[name]) for name in received}, received)
 
     def _segment(self, backend: str, path: Path, passport: Passport) -> list[Segmentation]:
