@@ -145,7 +145,7 @@ def _nodes_of_small_scales(model: onnx.ModelProto) -> set[str]:
 
 
 def _pairs_of(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
-    """The quantizing nodes whose every reader is kept: a Cast between pair and layer would keep TensorRT from fusing."""
+    """Quantizing nodes that only kept ones read: a Cast between pair and layer would keep TensorRT from fusing."""
     readers: dict[str, set[str]] = {}
     for node in model.graph.node:
         for name in node.input:

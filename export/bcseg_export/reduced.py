@@ -147,7 +147,9 @@ class _Int8Writer:
     def write(self, kept: tuple[LayerDamage, ...]) -> Reduced:
         """Write the file with `kept` in floating point, and judge it."""
         names = (*self._always_kept, *(damage.name for damage in kept))
-        corrected = correct_biases(self._folded, {name: self._shifts[name] for name in self._shifts if name not in names})
+        corrected = correct_biases(
+            self._folded, {name: self._shifts[name] for name in self._shifts if name not in names}
+        )
         model = quantize(corrected, self._ranges, self._options.target, names)
         for_gpu = self._options.target == "tensorrt"
         onnx.save(to_half(model, self._wide) if for_gpu else model, self._path)

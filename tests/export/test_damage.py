@@ -11,6 +11,7 @@ from bcseg_calibration.calibration_set import CalibrationSet
 from bcseg_edge.errors import DataError
 from bcseg_export.damage import MAX_PATCHES, DamageMeter
 from tests.fixtures.grey_busi import GREY_OF
+from tests.fixtures.speckle import thumbnails
 from tests.fixtures.tiny_model import write_graph
 
 HW = (64, 64)
@@ -34,7 +35,10 @@ def calibration_set(*classes: tuple[str, int]) -> CalibrationSet:
         parts.append(patches)
         labels += [names.index(name)] * count
     nothing = ("",) * len(labels)
-    return CalibrationSet(np.concatenate(parts), np.array(labels, np.uint8), nothing, nothing, "frame", "squares")
+    patches = np.concatenate(parts)
+    return CalibrationSet(
+        patches, np.array(labels, np.uint8), nothing, nothing, "frame", "squares", thumbnails(patches)
+    )
 
 
 def shifted(model: onnx.ModelProto, malignant: float) -> onnx.ModelProto:
