@@ -3,6 +3,7 @@ PYTHON ?= python3
 SOURCE ?= phantom:640x480@30
 FRAMES ?= 150
 OUT ?= out
+MODEL ?= edge
 RUN_VENV := .venv
 TEST_VENV := .venv-test
 GPU_VENV := .venv-gpu
@@ -14,7 +15,7 @@ TESTS ?= tests
 RUNS ?= runs
 ENCODER ?= imagenet
 
-.PHONY: run test lint gpu bench-overhead retrain-edge clean
+.PHONY: run test lint gpu bench-overhead retrain-edge ship clean
 
 run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
@@ -32,6 +33,9 @@ gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its te
 	mkdir -p $(OUT)
 	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_benchmarks.gpu --json > $(OUT)/gpu.json
 	cat $(OUT)/gpu.json
+
+ship: $(TEST_VENV)/ready  ## derive models/$(MODEL)'s INT8 and FP16 files from its weights; BCSEG_DATA names the folder with busi
+	$(TEST_VENV)/bin/python -m bcseg_export.ship --model $(MODEL) --data "$(BCSEG_DATA)/busi" --report $(OUT)/ship/$(MODEL)
 
 bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
 	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)

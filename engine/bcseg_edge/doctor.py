@@ -99,7 +99,7 @@ def _default_model_runs(usable: tuple[str, ...]) -> Check:
     if not usable or DEFAULT_MODEL not in list_models():
         return Check(name, False, True, "not tried")
     try:
-        model = read_model(find_model(DEFAULT_MODEL))
+        model = read_model(find_model(DEFAULT_MODEL, usable[0]))
         if usable[0] == "tensorrt":
             found = f"its plan comes first: bcseg-edge build {DEFAULT_MODEL} --output {DEFAULT_MODEL}.engine"
             return Check(name, True, True, found)
