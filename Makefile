@@ -10,7 +10,7 @@ GPU_EXTRAS ?= gpu,tensorrt
 GPU_PYTHON ?=
 TESTS ?= tests
 
-.PHONY: run test lint gpu bench-overhead clean
+.PHONY: run test lint gpu bench-overhead soak clean
 
 run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
@@ -31,6 +31,9 @@ gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its te
 
 bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
 	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)
+
+soak: $(TEST_VENV)/ready  ## half an hour of live phantom with injected faults: memory flat, ledger exact, or exit 1
+	$(TEST_VENV)/bin/python -m bcseg_benchmarks.soak $(SOAK)
 
 $(RUN_VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)

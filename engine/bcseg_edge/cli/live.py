@@ -101,13 +101,13 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
     options = _options(arguments)
     controls = Controls()
     with ExitStack() as opened:
-        # The source last: what a stream sends while a model is loaded would be old before it is seen.
-        backends, facts = _open_backends(arguments, opened)
         source = opened.enter_context(open_live_source(spec))
+        backends, facts = _open_backends(arguments, opened)
         warnings = _model_warnings(arguments.model)
         for warning in warnings:
             _tell(messages, f"warning: {warning}")
         sinks = live_sinks(arguments, source.frame_hz, controls)
+        source.skip_old()  # loading a model takes seconds
         loop = LiveLoop(source, backends, sinks, options, controls=controls)
         summary = loop.run(lambda: bool(stopped_by()))
     problems = [*summary.problems, *(problem for sink in sinks for problem in getattr(sink, "problems", ()))]
