@@ -69,14 +69,19 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 a fault, 2 wrong use or input, 3 a failed gate, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a fault, 2 wrong use or input, 3 a failed gate, 4 no live source.
+
+    130 and 143 are Ctrl-C and SIGTERM.
+    """
     # Decoders complain on stderr in their own words; what matters of it is in our errors.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # A camera that stops answering is noticed after this many seconds instead of ten.
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "3")
     arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(args=arguments, prog_name="bcseg-edge")
+        app(args=_with_camera(arguments), prog_name="bcseg-edge")
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
@@ -84,6 +89,16 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         sys.exit(_report(error, debug))
+
+
+def _with_camera(arguments: list[str]) -> list[str]:
+    """`--camera` alone means camera 0; typer has no option whose value may be left out."""
+    filled = []
+    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        filled.append(argument)
+        if argument == "--camera" and following.startswith("-"):
+            filled.append("0")
+    return filled
 
 
 def _report(error: Exception, debug: bool) -> int:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from bcseg_edge.errors import SourceError
+from bcseg_edge.sources.devices import is_live, make_live_source
 from bcseg_edge.sources.images import IMAGE_SUFFIXES, ImageSource, find_images, glob_images
+from bcseg_edge.sources.live import LiveSource
 from bcseg_edge.sources.phantom import GRAMMAR, PhantomSource, parse_phantom
 from bcseg_edge.sources.source import Source
 from bcseg_edge.sources.video import VideoSource
 
-__all__ = ["ImageSource", "PhantomSource", "Source", "VideoSource", "open_source"]
+__all__ = ["ImageSource", "LiveSource", "PhantomSource", "Source", "VideoSource", "open_source"]
 
-_LIVE = re.compile(r"(camera|csi):|/dev/video|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _DICOM_SUFFIXES = (".dcm", ".dicom")
-_HINT = f"give an image, a folder, a glob in quotes, a video file or {GRAMMAR.split('?')[0]}"
+_HINT = (
+    f"give an image, a folder, a glob in quotes, a video file, a camera (camera:0), a stream or {GRAMMAR.split('?')[0]}"
+)
 
 
 def open_source(spec: str) -> Source:
@@ -27,15 +29,20 @@ def open_source(spec: str) -> Source:
     - an image file; 8 bits, grey, colour or palette; transparency is put on black
     - any other file: a video, read by OpenCV
     - a glob such as `scans/*.png`: images
+    - `camera:0?size=1280x720&fps=30&format=MJPG`, `/dev/video2`, `csi:0`, `rtsp://...` and other URLs that FFmpeg
+      reads, `igtl://HOST:18944/DEVICE`, `watch:FOLDER`: a `LiveSource`, opened
 
     Raises:
-        SourceError: nothing there, nothing readable in it, or a kind that this version does not read
-            (cameras, streams, DICOM).
+        SourceError: nothing there, nothing readable in it, or a kind that this version does not read (DICOM).
+        SourceLost: a live source is not there.
+        BackendUnavailable: a live source needs a package that is missing.
     """
     if spec.lower().startswith("phantom:"):
         return PhantomSource(parse_phantom(spec))
-    if _LIVE.match(spec):
-        raise SourceError(f"this version does not read cameras or streams yet: {spec}", _HINT)
+    if is_live(spec):
+        live = make_live_source(spec)
+        live.open()
+        return live
     return _opener(spec)()
 
 
