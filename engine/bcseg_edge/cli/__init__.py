@@ -18,6 +18,7 @@ from bcseg_edge.cli import (
     inspect,
     parity,
     pretrain,
+    replay,
     robustness,
     run,
     split,
@@ -36,6 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("replay")(replay.replay)
 app.command("train")(train.train)
 app.command("pretrain")(pretrain.pretrain)
 app.command("split")(split.split)
