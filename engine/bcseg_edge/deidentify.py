@@ -106,6 +106,10 @@ class MaskedLiveSource(LiveSource):
         self._source.open()
         self.frame_hz = self._source.frame_hz
 
+    def skip_old(self) -> None:
+        """Forget what came while nobody read."""
+        self._source.skip_old()
+
     def read(self) -> Read:
         """The source's answer, its frame blackened."""
         read = self._source.read()

@@ -111,6 +111,9 @@ class FakeCapture:
         FakeCapture.frames -= 1
         return True, np.zeros((480, 640, 3), np.uint8)
 
+    def grab(self):
+        return self.read()[0]
+
     def release(self):
         self.released = True
 
@@ -170,6 +173,12 @@ class TestCamera:
         device.frames = 5
         source.open()
         assert source.read().frame.index == 1  # numbers go on
+
+    def test_old_frames_are_skipped(self, device):
+        device.frames = 8
+        source = open_source("camera:0")
+        source.skip_old()
+        assert device.frames == 8 - 1 - 4
 
     def test_iterating_raises_where_it_is_lost(self, device):
         device.frames = 2

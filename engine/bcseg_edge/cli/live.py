@@ -87,7 +87,7 @@ def live_outputs(
         output=arguments.output,
         frame_hz=source.frame_hz,
         source=source.description,
-        model=read_model(arguments.model),
+        model=read_model(arguments.model, arguments.backend),
         backend=facts["backend"],
         tiling=facts["tiling"],
         deadline_ms=options.deadline_ms,
@@ -115,16 +115,16 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
     options = _options(arguments)
     controls = Controls()
     with ExitStack() as opened:
-        # The source last: what a stream sends while a model is loaded would be old before it is seen.
-        backends, facts = _open_backends(arguments, opened)
         source = opened.enter_context(open_live_source(spec))
         source = masked_live_source(source, arguments.outputs, options.crop)
+        backends, facts = _open_backends(arguments, opened)
         warnings = _model_warnings(arguments.model)
         for warning in warnings:
             _tell(messages, f"warning: {warning}")
         outputs = live_outputs(arguments, options, source, facts, controls)
         for note in outputs.notes:
             _tell(messages, note)
+        source.skip_old()  # loading a model takes seconds
         loop = LiveLoop(source, backends, outputs.sinks, options, controls=controls, refine=outputs.refine)
         summary = loop.run(lambda: bool(stopped_by()))
     problems = [*summary.problems, *(problem for sink in outputs.sinks for problem in getattr(sink, "problems", ()))]

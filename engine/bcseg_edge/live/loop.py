@@ -41,7 +41,8 @@ class LiveOptions:
     """How a live run behaves.
 
     Attributes:
-        deadline_ms: oldest a shown result may be; an older one is shown without its mask, as STALE.
+        deadline_ms: oldest a shown result may be; an older one is shown without its mask, as STALE. What a lossless
+            source gives does not grow old.
         lost_after_s: without a frame for so long, LOST is shown.
         crop: part of the frame to segment, a finder of it, or None for all of it.
         spacing_mm: (row, column) size of a pixel; overrides what the frames say.
@@ -107,7 +108,7 @@ class LiveLoop:
         self.capture = Capture(source, self.slot, self.options.reconnect, clock_ns, max_frames=self.options.max_frames)
         self.problems: list[str] = []
         self._source = source
-        self._backends = list(backends)
+        self._backends = list(backends[:1] if source.lossless else backends)  # lossless means in order, too
         self._sinks = list(sinks)
         self._refine = refine or (lambda result: result)
         self._notifier = notifier or Notifier()
@@ -285,7 +286,7 @@ class LiveLoop:
                 result = self._refine(result)
             now_ns = self._clock_ns()
             age_ms = _ms(now_ns - result.frame.captured_ns)
-            late = overtaken or age_ms > self.options.deadline_ms
+            late = overtaken or (age_ms > self.options.deadline_ms and not self._source.lossless)
             (self.ledger.reused if result.validity is Validity.FROZEN else self.ledger.segmented)(late=late)
             if late:
                 self._emit(LiveResult(result.frame, Validity.STALE, None), refined=True)

@@ -33,7 +33,7 @@ class Patience:
         longest_wait_s: where doubling ends.
     """
 
-    start_s: float = 180.0
+    start_s: float = 60.0
     answer_s: float = 2.0
     first_answer_s: float = 60.0
     beat_s: float = 5.0

@@ -35,7 +35,7 @@ def open_source(spec: str) -> Source:
       reads, `igtl://HOST:18944/DEVICE`, `watch:FOLDER`: a `LiveSource`, opened
 
     Raises:
-        SourceError: nothing there, nothing readable in it.
+        SourceError: nothing there, or nothing readable in it.
         SourceLost: a live source is not there.
         BackendUnavailable: a live source needs a package that is missing.
     """

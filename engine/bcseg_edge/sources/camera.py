@@ -12,6 +12,7 @@ from bcseg_edge.errors import SourceError, SourceLost
 from bcseg_edge.sources.devices import Wanted
 from bcseg_edge.sources.live import LiveSource, Read, lost
 
+DRIVER_FRAMES = 4  # buffers that OpenCV asks V4L2 for
 RATE_TOLERANCE = 0.1  # of the frame rate: 29.97 is 30, 25 is not
 
 
@@ -66,6 +67,13 @@ class CameraSource(LiveSource):
             return lost("it is closed")
         readable, image = self._capture.read()
         return self._frame(np.asarray(image, np.uint8)) if readable else lost("the device gives no frame")
+
+    def skip_old(self) -> None:
+        """Take the frames that the driver kept, four at most in OpenCV, and forget them."""
+        self._first = None
+        for _ in range(DRIVER_FRAMES):
+            if self._capture is not None:
+                self._capture.grab()
 
     def close(self) -> None:
         """Release the device; a second call does nothing."""

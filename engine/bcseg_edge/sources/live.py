@@ -75,6 +75,9 @@ class LiveSource(ABC):
     def read(self) -> Read:
         """Wait for the next frame, a second at most where the device allows it; never raises what a device does."""
 
+    def skip_old(self) -> None:  # noqa: B027  (most keep nothing)
+        """Forget what came while nobody read: the next frame is a new one. SourceLost where that needs a connection."""
+
     @abstractmethod
     def close(self) -> None:
         """Disconnect; a second call does nothing."""

@@ -66,7 +66,8 @@ class StreamSource(LiveSource):
         self._capture = capture
         rate = capture.get(cv2.CAP_PROP_FPS)
         self.frame_hz = rate if 0 < rate <= 1000 else FALLBACK_HZ
-        self._finite = capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+        # A file behind a web address ends; a camera that names a length (some RTSP servers do) only breaks off.
+        self._finite = self.url.lower().startswith("http") and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
         self._first = self._frame(np.asarray(image, np.uint8))
 
     def read(self) -> Read:
@@ -85,6 +86,10 @@ class StreamSource(LiveSource):
         if time.monotonic() - asked_s > 0.9 * READ_MS / 1e3:
             return lost(f"no data for {READ_MS / 1e3:g} s")
         return lost("the stream broke off")
+
+    def skip_old(self) -> None:
+        """Connect again: what the network kept back meanwhile cannot be told from what is new."""
+        self.open()
 
     def close(self) -> None:
         """Disconnect; a second call does nothing."""

@@ -34,6 +34,10 @@ def lossless(images):
     return Script(time.monotonic_ns, images, lossless=True)
 
 
+def camera(images):
+    return Script(time.monotonic_ns, images)
+
+
 def wait_for(condition):
     until = time.monotonic() + 20
     while not condition() and time.monotonic() < until:
@@ -41,18 +45,26 @@ def wait_for(condition):
     assert condition()
 
 
-def test_two_lanes_show_everything_in_order_with_its_own_mask():
+def test_two_lanes_show_results_in_order_each_with_its_own_mask():
     class Uneven(ReadOff):
         def segment(self, image):
-            time.sleep(0.001 * (int(image.sum()) % 7))
+            time.sleep(0.002 * (int(image.sum()) % 7))
             return super().segment(image)
 
-    sink = MemorySink()
-    backends = [Uneven(), Uneven()]
-    summary = LiveLoop(lossless([scan(number) for number in range(60)]), backends, [sink], OPTIONS).run()
+    def paced(number):
+        def step():
+            time.sleep(0.004)
+            source.steps.insert(0, scan(number))
+            return source.read()
+
+        return step
+
+    source = Script(time.monotonic_ns, [paced(number) for number in range(80)])
+    sink, backends = MemorySink(), [Uneven(), Uneven()]
+    summary = LiveLoop(source, backends, [sink], OPTIONS).run()
     ledger = summary.health.ledger
     assert imbalance(ledger) == ""
-    assert (ledger.captured, ledger.segmented, ledger.waiting) == (60, 60, 0)
+    assert (ledger.captured, ledger.waiting) == (80, 0)
     assert all(backend.calls for backend in backends)
     indices = [result.frame.index for result in sink.results]
     assert indices == sorted(set(indices))
@@ -61,9 +73,21 @@ def test_two_lanes_show_everything_in_order_with_its_own_mask():
         np.testing.assert_array_equal(result.segmentation.labels, labels_of(result.frame.image))
 
 
+def test_a_lossless_source_has_one_lane_and_no_deadline():
+    class Slow(ReadOff):
+        def segment(self, image):
+            time.sleep(0.02)
+            return super().segment(image)
+
+    sink, backends = MemorySink(), [Slow(), Slow()]
+    summary = LiveLoop(lossless([scan(n) for n in range(5)]), backends, [sink], LiveOptions(deadline_ms=1)).run()
+    assert [result.frame.index for result in sink.results] == list(range(5))
+    assert (summary.health.ledger.shown, backends[1].calls) == (5, 0)
+
+
 def test_a_result_that_is_overtaken_is_late_and_not_shown():
     slow, quick, sink = Gated(), ReadOff(), MemorySink()
-    loop = LiveLoop(lossless([]), [slow, quick], [sink], OPTIONS)
+    loop = LiveLoop(camera([]), [slow, quick], [sink], OPTIONS)
     loop.capture._source.steps = [scan(1)]
     loop.capture.step()
     lane = threading.Thread(target=loop.step, args=(0, slow))
@@ -85,7 +109,7 @@ def test_a_frozen_image_waits_for_the_result_that_is_being_computed(fails):
     first, second, sink = Gated(), ReadOff(), MemorySink()
     if fails:
         first.failures = [BcsegError("broken", "")]
-    loop = LiveLoop(lossless([scan(1), scan(1)]), [first, second], [sink], OPTIONS)
+    loop = LiveLoop(camera([scan(1), scan(1)]), [first, second], [sink], OPTIONS)
     loop.capture.step()
     lanes = [threading.Thread(target=loop.step, args=(0, backend)) for backend in (first, second)]
     lanes[0].start()
