@@ -3,6 +3,7 @@ PYTHON ?= python3
 SOURCE ?= phantom:640x480@30
 FRAMES ?= 150
 OUT ?= out
+MODEL ?= edge
 RUN_VENV := .venv
 TEST_VENV := .venv-test
 GPU_VENV := .venv-gpu
@@ -10,7 +11,11 @@ GPU_EXTRAS ?= gpu,tensorrt
 GPU_PYTHON ?=
 TESTS ?= tests
 
-.PHONY: run test lint gpu bench-overhead soak clean
+# Of `make retrain-edge`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
+RUNS ?= runs
+ENCODER ?= imagenet
+
+.PHONY: run test lint gpu bench-overhead retrain-edge ship soak clean
 
 run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
@@ -29,8 +34,14 @@ gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its te
 	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_benchmarks.gpu --json > $(OUT)/gpu.json
 	cat $(OUT)/gpu.json
 
+ship: $(TEST_VENV)/ready  ## derive models/$(MODEL)'s INT8 and FP16 files from its weights; BCSEG_DATA names the folder with busi
+	$(TEST_VENV)/bin/python -m bcseg_export.ship --model $(MODEL) --data "$(BCSEG_DATA)/busi" --report $(OUT)/ship/$(MODEL)
+
 bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
 	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)
+
+retrain-edge: $(TEST_VENV)/ready  ## train models/edge again from BCSEG_DATA (busi/, pretrain/): hours on a CPU, minutes on a GPU
+	PATH="$(CURDIR)/$(TEST_VENV)/bin:$$PATH" sh train/retrain_edge.sh "$${BCSEG_DATA:?names the folder that holds busi and pretrain}" "$(RUNS)" "$(ENCODER)"
 
 soak: $(TEST_VENV)/ready  ## half an hour of live phantom with injected faults: memory flat, ledger exact, or exit 1
 	$(TEST_VENV)/bin/python -m bcseg_benchmarks.soak $(SOAK)

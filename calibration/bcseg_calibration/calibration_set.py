@@ -17,7 +17,7 @@ from bcseg_edge.files import write_bytes_atomic
 from bcseg_edge.frames import UInt8Array
 from bcseg_edge.tiling import TILINGS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MIN_PATCHES = 16
 MAX_BAD = 0.1  # share of blank or noisy patches: a few hurt no range, many make ranges of nothing
 MAX_ALIKE = 0.5  # share of patches that look like an earlier one
@@ -36,6 +36,7 @@ class CalibrationSet:
         frame_digests: hex SHA-256 of each patch's frame, so that a gate can see that it does not share frames.
         tiling: how frames were cut.
         data: where the frames came from, in words.
+        thumbnails: uint8 `[N, 64, 64]` of each patch's frame, so that a gate can see near-duplicates.
     """
 
     patches: UInt8Array
@@ -44,6 +45,7 @@ class CalibrationSet:
     frame_digests: tuple[str, ...]
     tiling: str
     data: str
+    thumbnails: UInt8Array
 
     @property
     def window_hw(self) -> tuple[int, int]:
@@ -52,9 +54,10 @@ class CalibrationSet:
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of the patches and their frames, for passports."""
+        """Hex SHA-256 of the patches, their frames and the thumbnails, for passports."""
         digest = hashlib.sha256(f"{FORMAT_VERSION} {self.patches.shape} {self.tiling}".encode())
         digest.update(np.ascontiguousarray(self.patches).tobytes())
+        digest.update(np.ascontiguousarray(self.thumbnails).tobytes())
         digest.update("".join(self.frame_digests).encode())
         return digest.hexdigest()
 
@@ -98,7 +101,13 @@ def save(chosen: CalibrationSet, path: Path) -> None:
         "data": chosen.data,
     }
     stream = io.BytesIO()
-    np.savez_compressed(stream, patches=chosen.patches, labels=chosen.labels, facts=np.array(json.dumps(facts)))
+    np.savez_compressed(
+        stream,
+        patches=chosen.patches,
+        labels=chosen.labels,
+        thumbnails=chosen.thumbnails,
+        facts=np.array(json.dumps(facts)),
+    )
     write_bytes_atomic(path, stream.getvalue())
 
 
@@ -118,6 +127,7 @@ def load(path: Path) -> CalibrationSet:
                 frame_digests=tuple(facts["frame_digests"]),
                 tiling=facts["tiling"],
                 data=facts["data"],
+                thumbnails=content["thumbnails"],
             )
             digest, version = facts["digest"], facts["format_version"]
     except FileNotFoundError as error:

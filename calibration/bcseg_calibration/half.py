@@ -18,25 +18,35 @@ FLOAT16_MAX = 65504.0
 HEADROOM = 8.0
 # Grey levels have 8 bits, normalised ones of float16 11: what is lost there no layer brings back. They cost nothing.
 AFTER_INPUT = ("Cast", "Div", "Mul", "Sub", "Add", "Expand", "Concat", "BatchNormalization")
-# Inputs that the operator takes in float32 whatever its data is: Resize's regions and scales.
-FLOAT_INPUTS = {"Resize": (1, 2)}
+# Inputs that keep their type whatever the data is: Resize's regions and scales, what is quantized and its zero.
+OTHER_INPUTS = {"Resize": (1, 2), "QuantizeLinear": (2,), "DequantizeLinear": (0, 2)}
+QUANTIZED_OPSET = 19  # the first whose QuantizeLinear takes float16
+PAIR = ("QuantizeLinear", "DequantizeLinear")
+# A scale that float16 holds less exactly adds to the error of 8 bits, which is 2^-8.
+MAX_SCALE_ERROR = 2.0**-10
 
 
 def to_half(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelProto:
     """Convert a folded model to float16 between input normalisation and logits.
 
+    In a quantized one the scales become float16 too, so that TensorRT fuses the pairs and calculates what lies between
+    the quantized layers in float16; a layer whose scales float16 cannot hold gives float32.
+
     Not by onnxruntime.transformers.float16: between two nodes that stay float32 it casts to float16 and back.
 
     Args:
-        model: see `bcseg_calibration.prepare.fold`; stays as it is.
+        model: see `bcseg_calibration.prepare.fold` and `bcseg_calibration.quantize`; stays as it is.
         keep: names of nodes that stay float32, e.g. `overflowing_nodes`.
 
     Returns:
         The model with float16 weights, and a Cast wherever a tensor changes sides; its outputs stay float32.
     """
-    kept = {*keep, *_input_nodes(model), *_output_nodes(model)}
+    kept = {*keep, *_input_nodes(model), *_output_nodes(model), *_nodes_of_small_scales(model)}
+    kept |= _pairs_of(model, kept)
     half = onnx.ModelProto()
     half.CopyFrom(model)
+    if any(node.op_type in PAIR for node in model.graph.node):
+        half.opset_import[0].version = max(QUANTIZED_OPSET, half.opset_import[0].version)
     _Halver(half.graph, kept).convert()
     half.producer_name, half.producer_version = PRODUCER, ""
     onnx.checker.check_model(half, full_check=True)
@@ -57,7 +67,7 @@ class _Halver:
     def convert(self) -> None:
         for node in list(self._graph.node):
             convert = self._as_float if node.name in self._kept else self._as_half
-            exempt = FLOAT_INPUTS.get(node.op_type, ())
+            exempt = OTHER_INPUTS.get(node.op_type, ())
             node.input[:] = [
                 name if not name or place in exempt else convert(name) for place, name in enumerate(node.input)
             ]
@@ -119,3 +129,29 @@ def _output_nodes(model: onnx.ModelProto) -> list[str]:
     """The nodes that give the logits: softmax amplifies what is lost there."""
     outputs = {output.name for output in model.graph.output}
     return [node.name for node in model.graph.node if outputs & set(node.output)]
+
+
+def _nodes_of_small_scales(model: onnx.ModelProto) -> set[str]:
+    """Nodes that read what is dequantized by a scale below float16's normal range."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    dequantized = set()
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            scale = numpy_helper.to_array(constants[node.input[1]]).astype(np.float64)
+            error = np.abs(scale.astype(np.float16).astype(np.float64) / scale - 1)
+            if error.max() > MAX_SCALE_ERROR:
+                dequantized.add(node.output[0])
+    return {node.name for node in model.graph.node if dequantized & set(node.input)}
+
+
+def _pairs_of(model: onnx.ModelProto, kept: Collection[str]) -> set[str]:
+    """Quantizing nodes that only kept ones read: a Cast between pair and layer would keep TensorRT from fusing."""
+    readers: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.name)
+    pairs: set[str] = set()
+    for node in reversed(model.graph.node):  # in order of execution, so that a pair's second node comes first
+        if node.op_type in PAIR and readers.get(node.output[0], set()) <= {*kept, *pairs}:
+            pairs.add(node.name)
+    return pairs

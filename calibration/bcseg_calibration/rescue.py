@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import onnx
-
-from bcseg_calibration.prepare import layer_names
-from bcseg_calibration.quantize import Target, quantize
 
 Progress = Callable[[int, int], None]
 MAX_KEPT = 0.5  # share of the layers: a file with more of them in float is no INT8 file
@@ -29,26 +23,18 @@ class LayerDamage:
 
 
 def rank_layers(
-    model: onnx.ModelProto,
-    ranges: Any,
-    target: Target,
-    layers: Sequence[str],
-    measure: Callable[[onnx.ModelProto], float],
-    progress: Progress | None = None,
+    layers: Sequence[str], measure: Callable[[str], float], progress: Progress | None = None
 ) -> tuple[LayerDamage, ...]:
-    """Quantize each layer alone and measure the damage; the worst comes first.
+    """Measure each layer's damage; the worst comes first.
 
     Args:
-        model: folded.
-        ranges: of its activations.
         layers: names of those that may be quantized.
-        measure: damage of a quantized model.
+        measure: damage of the model in which the named layer alone is quantized.
         progress: called with (layers done, layers in all).
     """
-    every = set(layer_names(model))
     damages = []
     for done, name in enumerate(layers, start=1):
-        damages.append(LayerDamage(name, measure(quantize(model, ranges, target, every - {name}, around=False))))
+        damages.append(LayerDamage(name, measure(name)))
         if progress is not None:
             progress(done, len(layers))
     return tuple(sorted(damages, key=lambda item: -item.damage))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bcseg_calibration.calibration_set import CALIBRATE_HINT, MIN_PATCHES, SAME_ABOVE, CalibrationSet, check_patches
-from bcseg_calibration.features import correlate, describe, is_blank, is_noise
+from bcseg_calibration.features import correlate, describe, frame_thumbnail, is_blank, is_noise
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import CLASSES, Float32Array, UInt8Array
 from bcseg_edge.passport import Tiling
@@ -86,6 +86,7 @@ def choose_patches(
         frame_digests=tuple(owners[index].digest for index in chosen),
         tiling=tiling,
         data=data,
+        thumbnails=np.stack([frame_thumbnail(to_grey(owners[index].image)) for index in chosen]),
     )
 
 

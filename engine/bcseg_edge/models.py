@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from bcseg_edge.backends import AUTO, Backend, create_backend, require_machine_for
+from bcseg_edge.backends import AUTO, CUDA_BACKENDS, Backend, create_backend, require_machine_for
 from bcseg_edge.errors import DataError, ModelError
 from bcseg_edge.frames import Float32Array, UInt8Array
-from bcseg_edge.passport import Passport, Tiling, read_passport
+from bcseg_edge.passport import Passport, Precision, Tiling, read_passport
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 SUFFIXES = (".onnx", ".engine")
+# What follows the name of a shipped file, by precision: on the CPU, and on a GPU. The first that is there is taken
+# where none is asked for; float32 serves everywhere, and is what training reads and every other file is compared with.
+CPU_FILES: dict[Precision, str] = {"int8": ".int8.onnx", "fp32": ".onnx", "fp16": ".fp16.onnx"}
+GPU_FILES: dict[Precision, str] = {"fp16": ".fp16.onnx", "fp32": ".onnx", "int8": ".int8.tensorrt.onnx"}
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,54 +123,91 @@ class LoadedModel:
         self.close()
 
 
-def load_model(name_or_path: str | Path, backend: str = AUTO, threads: int | None = None) -> LoadedModel:
+def load_model(
+    name_or_path: str | Path, backend: str = AUTO, threads: int | None = None, precision: Precision | None = None
+) -> LoadedModel:
     """Verify a model file and load it.
 
     Args:
         name_or_path: a shipped model's name (`edge`) or a model file.
         backend: `auto`, `openvino`, `onnxruntime`, `cuda` or `tensorrt`.
         threads: CPU threads that the backend may use, >= 1; None leaves the choice to it.
+        precision: `fp32`, `fp16` or `int8`; None takes INT8 on the CPU and FP16 on a GPU where the model has them.
 
     Raises:
-        ModelError: no such model, no passport, a damaged file, or not a bcseg-edge graph.
+        ModelError: no such model, none of that precision, no passport, a damaged file, or not a bcseg-edge graph.
         BackendUnavailable: the backend cannot run here.
-        DataError: `threads` below 1.
+        DataError: `threads` below 1, or an unknown precision.
     """
     require_machine_for(backend)
-    model = read_model(name_or_path)
+    model = read_model(name_or_path, backend, precision)
     return LoadedModel(model.passport, create_backend(backend, model.path, model.passport, threads))
 
 
-def read_model(name_or_path: str | Path) -> Model:
-    """Find a model file and verify it against its passport, without loading it.
+def read_model(name_or_path: str | Path, backend: str = AUTO, precision: Precision | None = None) -> Model:
+    """Find a model file and verify it against its passport, without loading it; see `load_model`.
 
     Raises:
-        ModelError: no such model, no passport, or a damaged file.
+        ModelError: no such model, none of that precision, no passport, or a damaged file.
+        DataError: an unknown precision.
     """
-    path = find_model(name_or_path)
-    return Model(path, read_passport(path))
+    path = find_model(name_or_path, backend, precision)
+    model = Model(path, read_passport(path))
+    if precision is not None and model.passport.precision != precision:
+        raise ModelError(
+            f"{path.name} is of precision {model.passport.precision}, {precision} was asked for",
+            "leave --precision out, or name another file",
+        )
+    return model
 
 
-def find_model(name_or_path: str | Path) -> Path:
-    """The file of a shipped model's name (`edge`), or the path itself where it names a file.
+def find_model(name_or_path: str | Path, backend: str = AUTO, precision: Precision | None = None) -> Path:
+    """The file of a shipped model's name (`edge`) that fits, or the path itself where it names a file.
 
     A text with a model file's suffix or a folder in it is a path, anything else a name.
 
+    Args:
+        name_or_path: see `load_model`.
+        backend: what will execute it.
+        precision: of the file; None takes what `backend` runs best.
+
     Raises:
-        ModelError: no shipped model of that name, or no such file.
+        ModelError: no shipped model of that name or precision, or no such file.
+        DataError: an unknown precision.
     """
+    if precision is not None and precision not in PRECISIONS:
+        raise DataError(f"unknown precision {precision!r}", f"choose one of: {', '.join(PRECISIONS)}")
     path = Path(name_or_path)
     if path.suffix in SUFFIXES or len(path.parts) > 1 or isinstance(name_or_path, Path):
         if not path.is_file():
             raise ModelError(f"no model file at {path}", "give an existing .onnx file, or a shipped model's name")
         return path
-    shipped = _shipped_models()
-    if path.name not in shipped:
+    files = model_files(path.name, backend)
+    chosen = precision or next(iter(files))
+    if chosen not in files:
         raise ModelError(
-            f"no shipped model is called {str(name_or_path)!r}",
+            f"model {path.name} has no {chosen} file for backend {backend}, it has: {', '.join(files)}",
+            "leave --precision out, or make the file: bcseg-edge export CHECKPOINT --precision int8|fp16 ...",
+        )
+    return files[chosen]
+
+
+def model_files(name: str, backend: str = AUTO) -> dict[Precision, Path]:
+    """The files of a shipped model that `backend` executes by their precision, the one it runs best first.
+
+    Raises:
+        ModelError: no shipped model is called so.
+    """
+    shipped = _shipped_models()
+    if name not in shipped:
+        raise ModelError(
+            f"no shipped model is called {name!r}",
             f"choose one of: {', '.join(shipped) or '(none is shipped)'}; or give a path ending in .onnx",
         )
-    return shipped[path.name]
+    reference = shipped[name]
+    suffixes = GPU_FILES if backend in CUDA_BACKENDS else CPU_FILES
+    paths = {precision: reference.with_name(name + suffix) for precision, suffix in suffixes.items()}
+    return {precision: path for precision, path in paths.items() if path.is_file()}
 
 
 def list_models() -> tuple[str, ...]:
@@ -173,8 +215,19 @@ def list_models() -> tuple[str, ...]:
     return tuple(_shipped_models())
 
 
+def list_files(name: str) -> tuple[Path, ...]:
+    """Every model file of a shipped model, the float32 one first.
+
+    Raises:
+        ModelError: no shipped model is called so.
+    """
+    reference = find_model(name, precision="fp32")
+    others = sorted(path for path in reference.parent.glob(f"{name}.*.onnx") if path != reference)
+    return (reference, *others)
+
+
 def _shipped_models() -> dict[str, Path]:
-    """Name to file: `NAME/NAME.onnx` in the package (wheel), or at the root of a source checkout."""
+    """Name to its float32 file: `NAME/NAME.onnx` in the package (wheel), or at the root of a source checkout."""
     roots = [PACKAGE / "models"]
     if PACKAGE.parent.name == "engine":
         roots.append(PACKAGE.parents[1] / "models")

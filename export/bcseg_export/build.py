@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from bcseg_edge.backends.tensorrt import import_tensorrt
 from bcseg_edge.cuda.driver import Gpu, cuda_version, find_gpu, require_gpu
 from bcseg_edge.errors import DataError, ModelError, ParityError
 from bcseg_edge.files import atomic_path, cache_folder, write_bytes_atomic, write_text_atomic
-from bcseg_edge.models import read_model
+from bcseg_edge.models import LoadedModel, read_model
 from bcseg_edge.passport import (
     NOT_MEASURED,
     Compiled,
@@ -30,17 +31,16 @@ from bcseg_edge.passport import (
     read_passport,
 )
 from bcseg_edge.plans import RuntimeName
+from bcseg_edge.segmenter import Segmenter
 from bcseg_edge.tiling import TileGrid
 from bcseg_export.build_progress import BuildProgress
 from bcseg_export.plan_builder import PlanSettings, build_plan, layer_table
 
 if TYPE_CHECKING:
-    from bcseg_edge.passport import Tiling
+    from bcseg_edge.passport import Precision, Tiling
 
 RUNTIMES: tuple[RuntimeName, ...] = ("tensorrt", "tensorrt-rtx")
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-MIN_LABELS_EQUAL = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.99}
-GATE_PATCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class BuildOptions:
         workspace_mib: scratch memory a layer may use; None leaves it to TensorRT.
         version_compatible, hardware_compatible: see `PlanSettings`.
         layers: JSON file for the engine inspector's layer table; needs a GPU.
+        precision: of a shipped model's file; None takes FP16 where there is one.
+        data: BUSI-like folder that the gate compares on; None takes seeded phantom frames.
     """
 
     model: str | Path
@@ -70,6 +72,8 @@ class BuildOptions:
     version_compatible: bool = False
     hardware_compatible: bool = False
     layers: Path | None = None
+    precision: Precision | None = None
+    data: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def build(options: BuildOptions) -> BuildResult:
         require_gpu()  # TensorRT crashes without one
     gpu = find_gpu()
     trt = import_tensorrt(options.runtime)
-    model = read_model(options.model)
+    model = read_model(options.model, "tensorrt", options.precision)
     if model.path.suffix != ".onnx":
         raise ModelError(f"build takes an .onnx file, got {model.path.name}", "name the file that it was built from")
     settings = _settings(options, model.passport)
@@ -146,7 +150,8 @@ def _build(
             }
         )
         if gpu is not None and options.runtime == "tensorrt":
-            passport = passport.model_copy(update={"parity": _gate(source, source_passport, plan_file, passport)})
+            gate = _gate(source, source_passport, plan_file, passport, options.data)
+            passport = passport.model_copy(update={"parity": gate})
         passport_file.write_text(passport.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if options.layers is not None:
         write_text_atomic(options.layers, layer_table(trt, built.plan))
@@ -241,33 +246,42 @@ def _existing(options: BuildOptions, key: str) -> Passport | None:
     return passport if passport.compiled is not None and passport.compiled.key == key else None
 
 
-def _gate(source: Path, source_passport: Passport, plan: Path, passport: Passport) -> Parity | str:
-    """Compare the plan with its source on a CPU backend; `not measured` where none is installed."""
-    if not available_backends():
-        return NOT_MEASURED
-    from bcseg_export.patches import collect_patches
-    from bcseg_export.verify import compare
+def _gate(source: Path, source_passport: Passport, plan: Path, passport: Passport, data: Path | None) -> Parity | str:
+    """Compare the plan with its source on a CPU backend, by the gate that every file passes.
 
-    patches, data = collect_patches(None, passport.window_hw, passport.tiling, GATE_PATCHES)
-    reference_name = available_backends()[0]
-    with (
-        contextlib.closing(create_backend(reference_name, source, source_passport)) as reference,
-        contextlib.closing(create_backend("tensorrt", plan, passport)) as candidate,
-    ):
-        pairs = [(patch[None], reference.infer(patch[None])) for patch in patches]
-        agreement = compare("tensorrt", candidate.infer, pairs)
-    least = MIN_LABELS_EQUAL[passport.precision]
-    if agreement.labels_equal < least:
+    Returns:
+        `not measured` where no CPU backend executes the source as it is written, or an extra is missing.
+
+    Raises:
+        ParityError: the plan does not find what its source finds.
+    """
+    backends = available_backends(source_passport.target)
+    if not backends or find_spec("scipy") is None:  # on a Jetson with nothing but JetPack
+        return NOT_MEASURED
+    from bcseg_export.parity.comparison import compare, segment_all
+    from bcseg_export.parity.frames import collect_frames
+    from bcseg_export.parity.report import key_figures
+    from bcseg_export.parity.thresholds import DEFAULTS, find_failures
+
+    frames = collect_frames(data)
+    with Segmenter(LoadedModel(source_passport, create_backend(backends[0], source, source_passport))) as segmenter:
+        expected = segment_all(segmenter, frames.frames)
+    with Segmenter(LoadedModel(passport, create_backend("tensorrt", plan, passport))) as segmenter:
+        received = segment_all(segmenter, frames.frames)
+    comparison = compare(expected, received, frames)
+    limits = DEFAULTS[passport.precision]
+    failures = find_failures(comparison, limits)
+    if failures:
         raise ParityError(
-            f"the plan and {source.name} on {reference_name} differ on {len(patches)} patches of {data}: {agreement}",
-            f"nothing was written; expected labels equal on at least {100 * least:g} % of the pixels",
+            f"the plan does not find what {source.name} finds on {backends[0]}: {'; '.join(failures)}",
+            "nothing was written; look at the layers with --layers FILE.json, or build from a file of higher precision",
         )
     return Parity(
-        reference=f"{source.name} on {reference_name}",
+        reference=f"{source.name} on {backends[0]}",
         backends=("tensorrt",),
-        data=data,
-        patches=len(patches),
-        labels_equal=agreement.labels_equal,
-        max_abs_logit_difference=agreement.max_abs_logit_difference,
+        data=comparison.data,
+        frames=len(comparison.frames),
+        labels_equal=comparison.labels_equal,
+        figures=key_figures(comparison, limits.lesion_px),
         passed=True,
     )

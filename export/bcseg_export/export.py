@@ -120,7 +120,7 @@ def _export_reduced(options: ExportOptions, path: Path, network: SegmentationNet
         raise DataError(f"--precision {options.precision} needs --calibration", CALIBRATE_HINT)
     chosen = load_calibration(options.calibration, passport.window_hw, passport.tiling)
     frames = collect_frames(options.data, options.split, options.max_images)
-    refuse_overlap(frames, chosen.frame_digests)
+    refuse_overlap(frames, chosen)
     round_weights(network)
     gate = Gate(network, passport, frames)
     graph = build_graph(network, passport.window_hw)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from bcseg_calibration.calibration_set import SAME_ABOVE, CalibrationSet
+from bcseg_calibration.features import correlation, frame_thumbnail
 from bcseg_edge.backends import available_backends, create_backend
 from bcseg_edge.errors import BackendUnavailable, DataError, ParityError
 from bcseg_edge.frames import Segmentation
 from bcseg_edge.models import LoadedModel
 from bcseg_edge.passport import Parity, Passport
-from bcseg_edge.segmenter import Segmenter
-from bcseg_export.parity.comparison import Comparison, compare, segment_all
+from bcseg_edge.segmenter import Segmenter, to_grey
+from bcseg_export.parity.comparison import Comparison, compare, median_ms, segment_all
 from bcseg_export.parity.frames import GateFrames
-from bcseg_export.parity.report import ParityReport, key_figures
+from bcseg_export.parity.report import ParityReport, Subject, key_figures
 from bcseg_export.parity.thresholds import DEFAULTS, find_failures
 from bcseg_train.models import SegmentationNet
-from bcseg_train.predictors import TorchBackend
+from bcseg_train.predictors import TORCH, TorchBackend
 
 REFERENCE = "PyTorch float32"
+OVERLAP_HINT = "calibrate on train and compare on val: see bcseg-edge calibrate --split and export --split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +83,31 @@ class Gate:
         expected: what the reference says of them.
 
     Raises:
-        BackendUnavailable: no backend is installed that could run a candidate.
         DataError: the network finds no lesion in the frames.
     """
 
     def __init__(self, network: SegmentationNet, passport: Passport, frames: GateFrames) -> None:
-        self._backends = available_backends()
-        if not self._backends:
-            raise BackendUnavailable("comparing with PyTorch needs a backend", 'pip install "bcseg-edge[cpu]"')
         self.frames = frames
         with Segmenter(LoadedModel(passport, TorchBackend(network))) as segmenter:
             self.expected: list[Segmentation] = segment_all(segmenter, frames.frames)
         compare(self.expected, self.expected, frames)
 
     def judge(self, path: Path, passport: Passport) -> Judgement:
-        """Run a candidate on every installed backend.
+        """Run a candidate on every installed backend that executes files for its target.
 
         Args:
             path: the file, which may have a temporary name.
-            passport: its passport; its precision chooses the limits.
+            passport: its passport; its precision chooses the limits, its target the backends.
+
+        Raises:
+            BackendUnavailable: none is installed for that target.
         """
-        received = {name: self._segment(name, path, passport) for name in self._backends}
+        backends = available_backends(passport.target)
+        if not backends:
+            raise BackendUnavailable(
+                f"no installed backend can judge a file for {passport.target}", 'pip install "bcseg-edge[export]"'
+            )
+        received = {name: self._segment(name, path, passport) for name in backends}
         return Judgement({name: self._report(name, passport, received[name]) for name in received}, received)
 
     def _segment(self, backend: str, path: Path, passport: Passport) -> list[Segmentation]:
@@ -109,23 +118,33 @@ class Gate:
         comparison = compare(self.expected, received, self.frames)
         limits = DEFAULTS[passport.precision]
         failures = find_failures(comparison, limits)
-        return ParityReport(
-            REFERENCE, f"{passport.name} ({passport.precision}, {backend})", comparison, limits, failures
-        )
+        reference = Subject(passport.name, "fp32", "any", TORCH, passport.tiling)
+        candidate = Subject(passport.name, passport.precision, passport.target, backend, passport.tiling)
+        return ParityReport(reference, candidate, comparison, limits, failures, median_ms(received))
 
 
-def refuse_overlap(frames: GateFrames, calibration_digests: Collection[str]) -> None:
-    """Refuse a gate on frames that the candidate was calibrated on.
+def refuse_overlap(frames: GateFrames, chosen: CalibrationSet) -> None:
+    """Refuse a gate on frames that the candidate was calibrated on, or on near-duplicates of them.
 
     Raises:
-        DataError: it shares frames; the message names the first.
+        DataError: it shares frames, or holds some that look the same; the message names the first.
     """
-    known = set(calibration_digests)
+    known = set(chosen.frame_digests)
     shared = [frame.name for frame in frames.frames if frame.digest in known]
     if shared:
         raise DataError(
             f"{len(shared)} of the {len(frames.frames)} gate frames are in the calibration set, first {shared[0]}",
-            "calibrate on train and compare on val: see bcseg-edge calibrate --split and export --split",
+            OVERLAP_HINT,
+        )
+    thumbnails = np.stack([frame_thumbnail(to_grey(frame.image)) for frame in frames.frames])
+    alike = correlation(thumbnails, chosen.thumbnails) > SAME_ABOVE  # [gate frames, calibration patches]
+    if alike.any():
+        frame, patch = (int(index) for index in np.argwhere(alike)[0])
+        count = int(alike.any(axis=1).sum())
+        raise DataError(
+            f"{count} of the {len(frames.frames)} gate frames look like frames of the calibration set, "
+            f"first {frames.frames[frame].name} like {chosen.sources[patch]}",
+            OVERLAP_HINT,
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from bcseg_calibration.bias import correct_biases, measure_shifts
 from bcseg_calibration.calibration_set import CalibrationSet
 from bcseg_calibration.half import overflowing_nodes, to_half
 from bcseg_calibration.prepare import fold, layer_names
@@ -19,6 +20,7 @@ from bcseg_export.gate import Gate, Judgement
 
 # A range of float16's size is wide enough to be seen on a few patches.
 FP16_PATCHES = 16
+BIAS_PATCHES = 32  # a mean over 32 patches' pixels is known well
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,9 @@ def write_half(graph: onnx.ModelProto, path: Path, passport: Passport, chosen: C
 def write_int8(
     graph: onnx.ModelProto, path: Path, passport: Passport, chosen: CalibrationSet, gate: Gate, options: Int8Options
 ) -> Reduced:
-    """Write the INT8 file and judge it; where it fails, keep ever more of the worst layers in float32.
+    """Write the INT8 file and judge it; where it fails, keep ever more of the worst layers in floating point.
+
+    What is not quantized is float32 for the CPU and float16 for TensorRT.
 
     Args:
         graph: float32, as `build_graph` gives it.
@@ -136,17 +140,25 @@ class _Int8Writer:
         self._ranges = measure_ranges(self._folded, chosen.patches, options.ranges, symmetric=symmetric)
         self._layers = layer_names(self._folded, grouped=options.grouped)
         self._always_kept = tuple(name for name in layer_names(self._folded) if name not in self._layers)
+        self._wide = overflowing_nodes(self._folded, self._ranges)
+        few = chosen.patches[:: max(1, len(chosen.patches) // BIAS_PATCHES)]
+        self._shifts = measure_shifts(self._folded, self._ranges, options.target, few, self._always_kept)
 
     def write(self, kept: tuple[LayerDamage, ...]) -> Reduced:
-        """Write the file with `kept` in float32, and judge it."""
+        """Write the file with `kept` in floating point, and judge it."""
         names = (*self._always_kept, *(damage.name for damage in kept))
-        onnx.save(quantize(self._folded, self._ranges, self._options.target, names), self._path)
+        corrected = correct_biases(
+            self._folded, {name: self._shifts[name] for name in self._shifts if name not in names}
+        )
+        model = quantize(corrected, self._ranges, self._options.target, names)
+        for_gpu = self._options.target == "tensorrt"
+        onnx.save(to_half(model, self._wide) if for_gpu else model, self._path)
         passport = self._passport.model_copy(
             update={
                 "precision": "int8",
                 "target": self._options.target,
                 "weights": "int8",
-                "layers": dict.fromkeys(names, "fp32"),
+                "layers": {name: "fp16" if for_gpu and name not in self._wide else "fp32" for name in names},
                 "layer_damage": {damage.name: round(damage.damage, 6) for damage in kept},
                 "calibration_sha256": self._chosen.digest,
             }
@@ -155,9 +167,15 @@ class _Int8Writer:
 
     def rank(self) -> tuple[LayerDamage, ...]:
         """Damage of each layer, the worst first."""
-        meter = DamageMeter(self._folded, self._chosen)
+        meter = DamageMeter(self._folded, self._chosen, self._options.target)
         options = self._options
-        return rank_layers(self._folded, self._ranges, options.target, self._layers, meter, options.progress)
+
+        def quantize_alone(name: str) -> onnx.ModelProto:
+            corrected = correct_biases(self._folded, {name: self._shifts[name]})
+            others = set(layer_names(self._folded)) - {name}
+            return quantize(corrected, self._ranges, options.target, others, around=False)
+
+        return rank_layers(self._layers, lambda name: meter(quantize_alone(name)), options.progress)
 
 
 def _judge(gate: Gate, path: Path, passport: Passport) -> Reduced:

@@ -185,17 +185,12 @@ def test_what_float16_cannot_hold_stays_float32(folded: onnx.ModelProto, patches
     assert overflowing_nodes(folded, measure_ranges(folded, patches[:1], "minmax", symmetric=False)) == ()
 
 
-def test_ranking_quantizes_one_layer_at_a_time(folded: onnx.ModelProto, ranges: dict[Target, Any]) -> None:
-    layers = (HEAD, "unet.encoder.features.0.0", "unet.decoder.blocks.4.conv2.0")
-    seen: list[tuple[str, ...]] = []
-
-    def measure(model: onnx.ModelProto) -> float:
-        seen.append(quantized_layers(model))
-        return float(len(seen) == 2)
-
-    ranked = rank_layers(folded, ranges["cpu"], "cpu", layers, measure)
-    assert seen == [(name,) for name in layers]
-    assert ranked[0] == LayerDamage("unet.encoder.features.0.0", 1.0)
+def test_the_worst_layer_ranks_first() -> None:
+    done: list[tuple[int, int]] = []
+    damages = {"first": 0.1, "second": 0.3, "third": 0.0}
+    ranked = rank_layers(tuple(damages), lambda name: damages[name], lambda *counts: done.append(counts))
+    assert ranked == (LayerDamage("second", 0.3), LayerDamage("first", 0.1), LayerDamage("third", 0.0))
+    assert done == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_ever_more_layers_are_kept_up_to_half() -> None:

@@ -12,7 +12,7 @@ from bcseg_calibration.features import correlate, is_blank, is_noise
 from bcseg_calibration.selection import CalibrationFrame, choose_patches
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import UInt8Array
-from tests.fixtures.speckle import speckle
+from tests.fixtures.speckle import speckle, thumbnails
 
 WINDOW_HW = (64, 96)
 
@@ -100,7 +100,8 @@ def test_poison_is_refused(poison: list[CalibrationFrame]) -> None:
 def test_a_poisoned_file_is_refused_too(patches: UInt8Array, message: str, tmp_path: Path) -> None:
     """Whoever writes the file, with a digest that fits."""
     count = len(patches)
-    poisoned = CalibrationSet(patches, np.zeros(count, np.uint8), ("x",) * count, ("x",) * count, "frame", "poison")
+    names, labels = ("x",) * count, np.zeros(count, np.uint8)
+    poisoned = CalibrationSet(patches, labels, names, names, "frame", "poison", thumbnails(patches))
     save(poisoned, tmp_path / "poison.npz")
     with pytest.raises(DataError, match=message):
         load(tmp_path / "poison.npz")

@@ -16,7 +16,7 @@ def edge(tmp_path, monkeypatch):
     """A model called edge, shipped."""
     path = write_model(tmp_path, name="edge")
     monkeypatch.setattr(doctor, "list_models", lambda: ("edge",))
-    monkeypatch.setattr(doctor, "find_model", lambda name: path)
+    monkeypatch.setattr(doctor, "find_model", lambda name, backend: path)
     return path
 
 

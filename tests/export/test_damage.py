@@ -11,6 +11,7 @@ from bcseg_calibration.calibration_set import CalibrationSet
 from bcseg_edge.errors import DataError
 from bcseg_export.damage import MAX_PATCHES, DamageMeter
 from tests.fixtures.grey_busi import GREY_OF
+from tests.fixtures.speckle import thumbnails
 from tests.fixtures.tiny_model import write_graph
 
 HW = (64, 64)
@@ -34,7 +35,10 @@ def calibration_set(*classes: tuple[str, int]) -> CalibrationSet:
         parts.append(patches)
         labels += [names.index(name)] * count
     nothing = ("",) * len(labels)
-    return CalibrationSet(np.concatenate(parts), np.array(labels, np.uint8), nothing, nothing, "frame", "squares")
+    patches = np.concatenate(parts)
+    return CalibrationSet(
+        patches, np.array(labels, np.uint8), nothing, nothing, "frame", "squares", thumbnails(patches)
+    )
 
 
 def shifted(model: onnx.ModelProto, malignant: float) -> onnx.ModelProto:
@@ -49,20 +53,20 @@ def shifted(model: onnx.ModelProto, malignant: float) -> onnx.ModelProto:
 
 
 def test_the_same_model_does_no_damage(model: onnx.ModelProto) -> None:
-    assert DamageMeter(model, calibration_set(("benign", 3), ("malignant", 3)))(model) == 0
+    assert DamageMeter(model, calibration_set(("benign", 3), ("malignant", 3)), "cpu")(model) == 0
 
 
 def test_damage_is_the_share_of_lesion_pixels_that_change(model: onnx.ModelProto) -> None:
-    meter = DamageMeter(model, calibration_set(("benign", 3), ("malignant", 1)))
+    meter = DamageMeter(model, calibration_set(("benign", 3), ("malignant", 1)), "cpu")
     assert meter(shifted(model, -9)) == pytest.approx(1 / 4)
 
 
 def test_both_classes_are_measured_however_they_are_sorted(model: onnx.ModelProto) -> None:
     many = calibration_set(("normal", 40), ("benign", 40), ("malignant", 40))
     assert MAX_PATCHES < 40
-    assert DamageMeter(model, many)(shifted(model, -9)) == pytest.approx(1 / 2)
+    assert DamageMeter(model, many, "cpu")(shifted(model, -9)) == pytest.approx(1 / 2)
 
 
 def test_patches_without_lesions_measure_nothing(model: onnx.ModelProto) -> None:
     with pytest.raises(DataError, match="finds no lesion"):
-        DamageMeter(model, calibration_set(("normal", 20)))
+        DamageMeter(model, calibration_set(("normal", 20)), "cpu")

@@ -24,7 +24,7 @@ from bcseg_export.parity.frames import GateFrame, GateFrames, frame_digest
 from bcseg_export.parity.thresholds import DEFAULTS, Thresholds
 from bcseg_export.reduced_report import draw_damage
 from tests.fixtures.checkpoints import WINDOW_HW, write_checkpoint
-from tests.fixtures.speckle import speckle
+from tests.fixtures.speckle import speckle, thumbnails
 
 Graph = onnx.ModelProto
 
@@ -38,7 +38,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patches = np.stack([speckle(WINDOW_HW, seed) for seed in range(100, 120)])[:, None]
     digests = tuple(frame_digest(patch[0]) for patch in patches)
-    chosen = CalibrationSet(patches, np.zeros(20, np.uint8), ("speckle",) * 20, digests, "frame", "speckle")
+    chosen = CalibrationSet(
+        patches, np.zeros(20, np.uint8), ("speckle",) * 20, digests, "frame", "speckle", thumbnails(patches)
+    )
     path = tmp_path_factory.mktemp("calibration") / "calibration.npz"
     save(chosen, path)
     return path
@@ -138,7 +140,7 @@ def test_a_gate_on_calibration_frames_is_refused(
 
 def test_a_set_for_another_window_is_refused(checkpoint: Path, tmp_path: Path, calibration: Path) -> None:
     patches = np.stack([speckle((64, 64), seed) for seed in range(20)])[:, None]
-    other = CalibrationSet(patches, np.zeros(20, np.uint8), ("x",) * 20, ("x",) * 20, "frame", "x")
+    other = CalibrationSet(patches, np.zeros(20, np.uint8), ("x",) * 20, ("x",) * 20, "frame", "x", thumbnails(patches))
     save(other, tmp_path / "other.npz")
     with pytest.raises(DataError, match="64x64 px patches of tiling frame, the model takes 96x64"):
         export(options(checkpoint, tmp_path / "other.npz", tmp_path))

@@ -13,7 +13,7 @@ import torch
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import CLASSES, Float32Array, Segmentation, UInt8Array
 from bcseg_edge.models import LoadedModel, find_model, load_model
-from bcseg_edge.passport import Architecture, Passport, Tiling
+from bcseg_edge.passport import Architecture, Passport, Precision, Tiling
 from bcseg_edge.segmenter import Segmenter
 from bcseg_train.models import CheckpointInfo, SegmentationNet, load_checkpoint, trainable_parameters
 
@@ -86,13 +86,16 @@ class Predictor:
         self.close()
 
 
-def open_predictor(model: str | Path, tiling: Tiling | None = None, backend: str = "auto") -> Predictor:
+def open_predictor(
+    model: str | Path, tiling: Tiling | None = None, backend: str = "auto", precision: Precision | None = None
+) -> Predictor:
     """Open a checkpoint (`.ckpt`, run by PyTorch), a model file or a shipped model (run by a backend).
 
     Args:
         model: path, or name of a shipped model.
         tiling: None takes the one the model was trained for.
         backend: of a model file, as in `bcseg_edge.load_model`; a checkpoint takes `auto` or `torch`.
+        precision: of a shipped model's file; None takes its float32 weights.
 
     Raises:
         ModelError: the file is missing, damaged or not ours.
@@ -100,7 +103,7 @@ def open_predictor(model: str | Path, tiling: Tiling | None = None, backend: str
         DataError: a checkpoint with a backend that cannot run one, or an unknown tiling.
     """
     if not is_checkpoint(model):
-        return Predictor(load_model(model, backend=backend), tiling)
+        return Predictor(load_model(model_path(model, backend, precision), backend), tiling)
     path = Path(model)
     if backend not in ("auto", TORCH):
         raise DataError(
@@ -116,9 +119,9 @@ def is_checkpoint(model: str | Path) -> bool:
     return Path(model).suffix == CHECKPOINT_SUFFIX
 
 
-def model_path(model: str | Path) -> Path:
-    """The file behind a path or name, checkpoint or model file."""
-    return Path(model) if is_checkpoint(model) else find_model(model)
+def model_path(model: str | Path, backend: str = "auto", precision: Precision | None = None) -> Path:
+    """The file behind a path or name, checkpoint or model file; a name stands for its float32 weights by default."""
+    return Path(model) if is_checkpoint(model) else find_model(model, backend, precision or "fp32")
 
 
 def checkpoint_passport(network: SegmentationNet, info: CheckpointInfo, name: str) -> Passport:

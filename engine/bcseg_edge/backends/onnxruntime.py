@@ -20,6 +20,8 @@ LOG_FATAL = 4  # below it ONNX Runtime writes to stderr what it also raises, and
 class OnnxRuntimeBackend:
     """Executes patches with ONNX Runtime's CPU provider.
 
+    A file for `tensorrt` is executed node by node as it is written, unoptimized: the judge of what TensorRT will say.
+
     Args:
         path: `.onnx` file.
         passport: its passport.
@@ -38,7 +40,9 @@ class OnnxRuntimeBackend:
         except ImportError as error:
             raise broken_package("onnxruntime", error, INSTALL_HINT) from error
         options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        levels = onnxruntime.GraphOptimizationLevel
+        literal = passport.target == "tensorrt"
+        options.graph_optimization_level = levels.ORT_DISABLE_ALL if literal else levels.ORT_ENABLE_ALL
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = LOG_FATAL
         if threads is not None:

@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from bcseg_edge.cli import build, calibrate, doctor, evaluate, export, inspect, parity, run, split, train
+from bcseg_edge.cli import (
+    build,
+    calibrate,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    parity,
+    pretrain,
+    replay,
+    robustness,
+    run,
+    split,
+    train,
+)
 from bcseg_edge.errors import BcsegError
 
 _DEBUG = "--debug"
@@ -23,9 +37,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("replay")(replay.replay)
 app.command("train")(train.train)
+app.command("pretrain")(pretrain.pretrain)
 app.command("split")(split.split)
 app.command("evaluate")(evaluate.evaluate)
+app.command("robustness")(robustness.robustness)
 app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("parity")(parity.parity)

@@ -33,6 +33,12 @@ def build(
     hardware_compatible: Annotated[
         bool, typer.Option("--hardware-compatible", help="The plan runs on every GPU since Ampere.")
     ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="Of a shipped model's files: fp32, fp16 or int8; by default fp16 where there.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="BUSI folder that the gate compares on; by default phantom frames.")
+    ] = None,
     layers: Annotated[Path | None, typer.Option(help="Write the layer table to this JSON file.")] = None,
 ) -> None:
     """Build a TensorRT plan, or reuse one of the same inputs and versions; exits with 3 where it is not equal."""
@@ -51,11 +57,15 @@ def build(
             version_compatible=version_compatible,
             hardware_compatible=hardware_compatible,
             layers=layers,
+            precision=precision,
+            data=data,
         )
     )
     profile = result.passport.profile
     batches = f"{profile.min_batch} to {profile.max_batch} patches, best {profile.opt_batch}"
     megabytes = result.path.stat().st_size / 1e6
+    if isinstance(result.passport.parity, str):
+        typer.echo(f"parity: {result.passport.parity}; every run will say so", err=True)
     typer.echo(f"{'up to date' if result.reused else 'built'}: {result.path} ({megabytes:.1f} MB), {batches}")
 
 

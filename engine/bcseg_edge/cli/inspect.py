@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -10,25 +12,30 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bcseg_edge.models import Model
+    from bcseg_edge.passport import Precision
 
 
 def inspect(
     model: Annotated[str, typer.Argument(help="A shipped model's name (edge) or a model file.")],
+    precision: Annotated[
+        str, typer.Option(help="Of a shipped model's files: fp32 (the weights), fp16 or int8.")
+    ] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Verify a model file against its passport and print the passport."""
-    from bcseg_edge.models import read_model
+    from bcseg_edge.models import list_files, list_models, read_model
 
-    found = read_model(model)
+    shipped = model in list_models()
+    found = read_model(model, precision=cast("Precision", precision)) if shipped else read_model(model)
     if as_json:
         typer.echo(found.passport.model_dump_json(indent=2))
         return
     from rich.console import Console
 
-    Console().print(_table(found))
+    Console().print(_table(found, list_files(model) if shipped else ()))
 
 
-def _table(model: Model) -> Table:
+def _table(model: Model, files: Sequence[Path]) -> Table:
     from rich.table import Table
 
     passport = model.passport
@@ -37,6 +44,7 @@ def _table(model: Model) -> Table:
     profile = passport.profile
     rows = {
         "file": f"{model.path} ({model.path.stat().st_size / 1e6:.1f} MB)",
+        **({"shipped files": ", ".join(path.name for path in files)} if files else {}),
         "sha256": passport.sha256,
         "classes": ", ".join(passport.classes),
         "window": f"{width}x{height} px",

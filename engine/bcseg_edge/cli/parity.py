@@ -22,7 +22,12 @@ def parity(
         str | None, typer.Option(help="FILE:NAME, or all; by default val of busi_split.csv in or beside the data.")
     ] = None,
     reference_backend: Annotated[str, typer.Option(help="auto, openvino or onnxruntime.")] = "auto",
-    backend: Annotated[str, typer.Option(help="Of the candidate: auto, openvino or onnxruntime.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="Of the candidate: auto, openvino, onnxruntime, cuda or tensorrt.")
+    ] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="Of a candidate that is a shipped model's name; by default fp32.")
+    ] = None,
     tiling: Annotated[str | None, typer.Option(help="paper, overlap or frame; by default the reference's.")] = None,
     thresholds: Annotated[
         Path | None, typer.Option(help="JSON file of limits; by default those of the candidate's precision.")
@@ -49,6 +54,7 @@ def parity(
                 candidate=candidate,
                 reference_backend=reference_backend,
                 backend=backend,
+                precision=precision,
                 data=data,
                 split=split,
                 max_images=max_images,

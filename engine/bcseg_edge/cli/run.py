@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bcseg_edge.passport import Passport, Tiling
+    from bcseg_edge.passport import Passport, Precision, Tiling
     from bcseg_edge.pipeline import OnFrame, RunSummary
     from bcseg_edge.sources import Source
 
@@ -35,6 +35,9 @@ def run(
     source: Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)] = "",
     model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = "edge",
     backend: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 or int8; by default int8 on the CPU and fp16 on a GPU, where there.")
+    ] = None,
     tiling: Annotated[str | None, typer.Option(help="paper, overlap or frame; by default the model's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for overlay, labels and results.jsonl.")] = None,
@@ -101,7 +104,9 @@ def run(
             raise typer.Exit(run_live(source, arguments, messages, stopped_by))
     with ExitStack() as opened:
         frames = opened.enter_context(open_source(source))
-        loaded = opened.enter_context(load_model(_plan_of(model) if backend == "tensorrt" else model, backend, threads))
+        wanted = cast("Precision | None", precision)  # `load_model` refuses any other text
+        file = _plan_of(model, wanted) if backend == "tensorrt" else model
+        loaded = opened.enter_context(load_model(file, backend, threads, wanted))
         segmenter = Segmenter(loaded, cast("Tiling | None", tiling))  # which refuses any other text
         warnings = passport_warnings(loaded.passport)
         for warning in warnings:
@@ -123,6 +128,7 @@ def run(
     facts = {
         "source": frames.description,
         "model": loaded.passport.name,
+        "precision": loaded.passport.precision,
         "backend": loaded.backend_name,
         "tiling": segmenter.tiling,
         "output": None if output is None else str(output),
@@ -134,7 +140,7 @@ def run(
     raise typer.Exit(_exit_code(summary, should_stop()))
 
 
-def _plan_of(model: str) -> Path:
+def _plan_of(model: str, precision: Precision | None = None) -> Path:
     """The TensorRT plan of a model file, built on first use and kept; a plan is itself."""
     from bcseg_edge.backends import PLAN_SUFFIX, require_machine_for
     from bcseg_edge.cli.extras import load_extra
@@ -142,7 +148,7 @@ def _plan_of(model: str) -> Path:
     from bcseg_edge.models import read_model
 
     require_machine_for("tensorrt")
-    found = read_model(model)
+    found = read_model(model, "tensorrt", precision)
     if found.path.suffix == PLAN_SUFFIX:
         return found.path
     module = load_extra("bcseg_export.build", "tensorrt")
@@ -204,7 +210,7 @@ def _table(facts: dict[str, str | None], summary: RunSummary) -> Table:
 
     table = Table(title="interrupted" if summary.interrupted else None, show_header=False)
     table.add_row("source", facts["source"])
-    table.add_row("model", f"{facts['model']}, {facts['backend']}, tiling {facts['tiling']}")
+    table.add_row("model", f"{facts['model']} {facts['precision']}, {facts['backend']}, tiling {facts['tiling']}")
     table.add_row("frames", f"{summary.frames} in {summary.wall_s:.1f} s, {summary.fps:.1f} frames per second")
     found = ", ".join(f"{count} {name}" for name, count in summary.lesions.items())
     table.add_row("lesions", f"{found}; in {summary.frames_with_lesion} of {summary.frames} frames")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bcseg_edge.errors import DataError
-from bcseg_edge.passport import Tiling
-from bcseg_export.parity.comparison import Progress, compare, segment_all
+from bcseg_edge.passport import Precision, Tiling
+from bcseg_export.parity.comparison import Progress, compare, median_ms, segment_all
 from bcseg_export.parity.frames import collect_frames
 from bcseg_export.parity.pictures import draw_worst
-from bcseg_export.parity.report import WORST_FRAMES, ParityReport, write_report
+from bcseg_export.parity.report import WORST_FRAMES, ParityReport, Subject, write_report
 from bcseg_export.parity.thresholds import DEFAULTS, Thresholds, find_failures
 from bcseg_train.predictors import Predictor, model_path, open_predictor
 
@@ -22,6 +22,7 @@ class ParityOptions:
     Attributes:
         reference, candidate: checkpoint, model file or name of a shipped model.
         reference_backend, backend: of the reference and of the candidate; a checkpoint runs on PyTorch.
+        precision: of the candidate where it is a shipped model's name; None takes its float32 weights.
         data, split, max_images: see `collect_frames`.
         tiling: of both; None takes the reference's own.
         thresholds: None takes those of the candidate's precision.
@@ -33,6 +34,7 @@ class ParityOptions:
     candidate: str | Path
     reference_backend: str = "auto"
     backend: str = "auto"
+    precision: Precision | None = None
     data: Path | None = None
     split: str | None = None
     max_images: int | None = None
@@ -55,20 +57,21 @@ def parity(options: ParityOptions) -> ParityReport:
     frames = collect_frames(options.data, options.split, options.max_images)
     with open_predictor(options.reference, options.tiling, options.reference_backend) as reference:
         expected = segment_all(reference, frames.frames, options.progress)
-        reference_name = _describe(options.reference, reference)
+        reference_name = _describe(model_path(options.reference), reference)
         tiling = reference.tiling
-    with open_predictor(options.candidate, tiling, options.backend) as candidate:
+    with open_predictor(options.candidate, tiling, options.backend, options.precision) as candidate:
         received = segment_all(candidate, frames.frames, options.progress)
         limits = options.thresholds or DEFAULTS[candidate.passport.precision]
-        candidate_name = _describe(options.candidate, candidate)
+        candidate_name = _describe(model_path(options.candidate, options.backend, options.precision), candidate)
     comparison = compare(expected, received, frames)
     failures = find_failures(comparison, limits)
-    report = ParityReport(reference_name, candidate_name, comparison, limits, failures)
+    report = ParityReport(reference_name, candidate_name, comparison, limits, failures, median_ms(received))
     if options.report is not None:
         pictures = draw_worst(comparison, frames.frames, expected, received, options.report, WORST_FRAMES)
         write_report(report, options.report, pictures)
     return report
 
 
-def _describe(model: str | Path, predictor: Predictor) -> str:
-    return f"{model_path(model).name} ({predictor.passport.precision}, {predictor.backend_name}, {predictor.tiling})"
+def _describe(path: Path, predictor: Predictor) -> Subject:
+    passport = predictor.passport
+    return Subject(path.name, passport.precision, passport.target, predictor.backend_name, predictor.tiling)

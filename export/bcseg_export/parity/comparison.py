@@ -129,6 +129,11 @@ def segment_all(segment: Segment, frames: Sequence[GateFrame], progress: Progres
     return segmentations
 
 
+def median_ms(segmentations: Sequence[Segmentation]) -> float:
+    """Median over the frames of what splitting, network and stitching took."""
+    return float(np.median([segmentation.timings.total_ms for segmentation in segmentations]))
+
+
 def compare(expected: Sequence[Segmentation], received: Sequence[Segmentation], frames: GateFrames) -> Comparison:
     """Compare what two models say of the same frames.
 

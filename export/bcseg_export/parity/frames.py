@@ -14,7 +14,6 @@ import numpy as np
 from bcseg_edge.frames import UInt8Array
 from bcseg_edge.segmenter import to_grey
 from bcseg_edge.sources import open_source
-from bcseg_train.evaluate import select_images
 
 # Both classes, several lesions each: a gate that sees no lesion proves nothing.
 PHANTOMS = tuple(
@@ -71,6 +70,8 @@ def collect_frames(data: Path | None, split: str | None = None, max_images: int 
             spread = np.linspace(0, len(frames) - 1, max_images).round().astype(int)
             frames = tuple(frames[index] for index in spread)
         return GateFrames(frames, PHANTOM_NAME)
+    from bcseg_train.evaluate import select_images  # which loads PyTorch: the phantom needs none
+
     selection = select_images(data, split, max_images)
     return GateFrames(tuple(GateFrame(sample.name, *sample.load()) for sample in selection.samples), selection.data)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,30 @@ from bcseg_edge.frames import CLASSES
 from bcseg_export.parity.comparison import Comparison
 from bcseg_export.parity.thresholds import Thresholds
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WORST_FRAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What was compared: a file on a backend.
+
+    Attributes:
+        model: name, or the file's name.
+        precision: `fp32`, `fp16` or `int8`.
+        target: what the file is laid out for.
+        backend: what executed it.
+        tiling: of its frames.
+    """
+
+    model: str
+    precision: str
+    target: str
+    backend: str
+    tiling: str
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.precision}, {self.backend}, {self.tiling})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +45,20 @@ class ParityReport:
     """A judged comparison.
 
     Attributes:
-        reference, candidate: what was compared, in words, with file and backend.
+        reference, candidate: what was compared.
         comparison: the figures.
         limits: what the candidate had to reach.
         failures: what it did not reach, one sentence each.
+        frame_ms: what a frame took the candidate, median, measured while comparing: only figures of a quiet machine
+            say how fast it is.
     """
 
-    reference: str
-    candidate: str
+    reference: Subject
+    candidate: Subject
     comparison: Comparison
     limits: Thresholds
     failures: tuple[str, ...]
+    frame_ms: float
 
     @property
     def passed(self) -> bool:
@@ -69,8 +94,9 @@ def to_dict(report: ParityReport) -> dict[str, Any]:
     comparison = report.comparison
     return {
         "format_version": FORMAT_VERSION,
-        "reference": report.reference,
-        "candidate": report.candidate,
+        "reference": asdict(report.reference),
+        "candidate": asdict(report.candidate),
+        "frame_ms": report.frame_ms,
         "data": comparison.data,
         "passed": report.passed,
         "failures": list(report.failures),
