@@ -18,6 +18,9 @@ from bcseg_edge.live.backend import BackendDown
 from bcseg_edge.live.shared_images import Place, SharedImages
 from bcseg_edge.live.worker import Done, Factory, Failed, Ready, work
 
+PATIENT = 5.0
+FORGET = 0.98  # of the slowest answer, each time: after a hundred quick ones a slow one hardly counts
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -25,7 +28,8 @@ class Patience:
 
     Attributes:
         start_s: until it is ready: loading a model, building a GPU context.
-        answer_s: for one image.
+        answer_s: for one image, or `PATIENT` times the slowest of late, whichever is more: a slow model on a busy
+            machine does not hang.
         first_answer_s: for the first image of a size: a backend may compile for it.
         beat_s: without a sign of life while nothing is asked of it.
         failures: failed images in a row after which it is started again.
@@ -74,6 +78,7 @@ class SupervisedBackend:
         self._images: SharedImages | None = None
         self._ready = False
         self._seen_shapes: set[tuple[int, ...]] = set()
+        self._slowest_s = 0.0
         self._failures = 0
         self._gave_result = False
         self._wait_s = self._patience.first_wait_s
@@ -167,17 +172,22 @@ class SupervisedBackend:
 
     def _ask(self, connection: Connection[Any, Any], place: Place) -> Done | Failed:
         patience = self._patience
-        limit_s = patience.answer_s if place.shape in self._seen_shapes else patience.first_answer_s
+        limit_s = patience.first_answer_s
+        if place.shape in self._seen_shapes:
+            limit_s = max(patience.answer_s, PATIENT * self._slowest_s)
+        asked_s = time.monotonic()
         sentinel = self._process.sentinel if self._process is not None else -1
         try:
             connection.send(place)
         except OSError:
             raise self._down(self._obituary()) from None
         if not wait([connection, sentinel], timeout=limit_s):
-            raise self._down(f"no answer for {limit_s:g} s")
+            raise self._down(f"no answer for {limit_s:.1f} s")
         answer = self._receive(connection) if connection.poll() else None
         if not isinstance(answer, Done | Failed):
             raise self._down(self._obituary())
+        if place.shape in self._seen_shapes:  # the first may have compiled
+            self._slowest_s = max(self._slowest_s * FORGET, time.monotonic() - asked_s)
         self._seen_shapes.add(place.shape)
         return answer
 

@@ -18,7 +18,7 @@ from bcseg_edge.live.loop import LiveLoop, LiveOptions
 from bcseg_edge.live.supervisor import Patience, SupervisedBackend
 from bcseg_edge.live.worker import SegmenterFactory
 from tests.fixtures import faulty_backend
-from tests.fixtures.faulty_backend import DIE, FINE, HANG, RAISE, STICKY
+from tests.fixtures.faulty_backend import DIE, FINE, HANG, RAISE, SLOW, SLOWER, STICKY
 from tests.fixtures.live import MemorySink, Script, scan
 
 # Generous where a loaded machine is waited for, short where nothing will come.
@@ -108,6 +108,16 @@ def test_stopped_from_outside_while_idle():
         assert backend.restarts == 1
         assert "sign of life" in backend.trouble
         check_works(backend)
+    finally:
+        backend.close()
+
+
+def test_a_slow_model_is_given_time():
+    backend = SupervisedBackend(faulty_backend.good, Patience(answer_s=0.3, first_answer_s=10))
+    try:
+        for order_number in (SLOW, SLOW, SLOWER):  # 0.2 s, 0.2 s, then 0.6 s
+            backend.segment(order(order_number))
+        assert backend.restarts == 0
     finally:
         backend.close()
 
