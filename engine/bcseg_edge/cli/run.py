@@ -52,6 +52,7 @@ def run(
 
     from bcseg_edge import Segmenter, load_model, open_source, pipeline
     from bcseg_edge.errors import DataError, SourceError
+    from bcseg_edge.models import find_model
     from bcseg_edge.sinks import open_sinks
 
     if not source:
@@ -63,8 +64,8 @@ def run(
     messages = Console(stderr=True)
     with ExitStack() as opened:
         frames = opened.enter_context(open_source(source))
-        wanted = cast("Precision | None", precision)  # `load_model` refuses any other text
-        file = _plan_of(model, wanted) if backend == "tensorrt" else model
+        wanted = cast("Precision | None", precision)  # `find_model` refuses any other text
+        file = _plan_of(model, wanted) if backend == "tensorrt" else find_model(model, backend, wanted)
         loaded = opened.enter_context(load_model(file, backend, threads, wanted))
         segmenter = Segmenter(loaded, cast("Tiling | None", tiling))  # which refuses any other text
         warnings = _warnings(loaded.passport)
