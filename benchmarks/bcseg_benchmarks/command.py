@@ -109,9 +109,7 @@ class _Run:
         loaded = load_model(subject.path, options.backend, options.thread_count)
         backend = loaded.backend_name
         with Segmenter(loaded, self.tiling(subject)) as segmenter:
-            latency = measure_latency(
-                segmenter, workload, options.min_frames, options.min_seconds, options.warm_up_s
-            )
+            latency = measure_latency(segmenter, workload, options.min_frames, options.min_seconds, options.warm_up_s)
             options.say(f"throughput of {subject.title}")
             throughput = measure_throughput(segmenter, workload, options.min_frames, options.min_seconds)
             frames = options.recording_frames
@@ -139,9 +137,7 @@ class _Run:
             return None
         options.say(f"cold start of {subject.title}")
         tiling = self.tiling(subject)
-        return measure_cold_start(
-            subject, self.workload, backend, tiling, options.thread_count, options.cold_starts
-        )
+        return measure_cold_start(subject, self.workload, backend, tiling, options.thread_count, options.cold_starts)
 
     def peers(self) -> list[Peer]:
         """Every contender of every model in one interleaved run."""
@@ -156,9 +152,7 @@ class _Run:
             if subject.precision == "fp32" and not subject.random
         }
         options = self.options
-        return compare(
-            contenders, images, references, options.peer_rounds, options.peer_slice_s, say=options.say
-        )
+        return compare(contenders, images, references, options.peer_rounds, options.peer_slice_s, say=options.say)
 
     def _contenders(self, subject: Subject) -> Iterator[Contender]:
         grid, threads = self.grid(subject), self.options.thread_count

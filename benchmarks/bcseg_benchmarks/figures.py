@@ -101,7 +101,9 @@ def peer_table(report: Report, model: str) -> Table:
     rows = []
     for peer in (peer for peer in report.peers if peer.model == model):
         if peer.latency is None or peer.setup_s is None:
-            rows.append((peer.way, peer.precision, peer.scope, f"not measured: {peer.problem}", *[""] * (len(headings) - 4)))
+            rows.append(
+                (peer.way, peer.precision, peer.scope, f"not measured: {peer.problem}", *[""] * (len(headings) - 4))
+            )
             continue
         latency = peer.latency
         rows.append(

@@ -113,9 +113,7 @@ def _stages(report: Report) -> str:
         f"{_cold_steps(model)}</details>"
         for model in report.models
     )
-    return (
-        f"{stages_svg(report)}<ul>{limits}</ul><h3>Every frame of the latency run</h3>{course_svg(report)}{details}"
-    )
+    return f"{stages_svg(report)}<ul>{limits}</ul><h3>Every frame of the latency run</h3>{course_svg(report)}{details}"
 
 
 def _cold_steps(model: ModelReport) -> str:
@@ -155,7 +153,9 @@ def _peers(report: Report) -> str:
         parts.append(f"<h3>OpenVINO's own numbers (not interleaved)</h3><ul>{''.join(apps)}</ul>")
     ways = {(peer.way, peer.precision): peer for peer in report.peers}
     rows = tuple((f"{way} {precision}", peer.how, peer.source) for (way, precision), peer in ways.items())
-    parts.append(f"<details><summary>Settings of each way</summary>{_table(Table(('way', 'how', 'as in'), rows), 'left')}</details>")
+    parts.append(
+        f"<details><summary>Settings of each way</summary>{_table(Table(('way', 'how', 'as in'), rows), 'left')}</details>"
+    )
     return _section("Peers", "".join(parts))
 
 

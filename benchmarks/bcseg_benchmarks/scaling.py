@@ -137,7 +137,7 @@ def _batches(
         say(f"scaling {subject.title}: {batch} patches a call")
         patches = noise.integers(0, 256, (batch, 1, *window_hw), np.uint8)
         with load_model(subject.path, backend, threads) as model:
-            call = (lambda model=model, patches=patches: model.infer(patches))  # noqa: E731
+            call = lambda model=model, patches=patches: model.infer(patches)  # noqa: E731
             warm_up(call, SETTLE_S)
             measured = summarise(collect(call, min_frames, seconds))
         yield Point(

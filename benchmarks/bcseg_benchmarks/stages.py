@@ -123,9 +123,7 @@ def _stage_times(segmenter: Segmenter, image: np.ndarray) -> tuple[tuple[float, 
     return (of.upload_ms, of.split_ms, of.network_ms, of.stitch_ms, of.download_ms, lesions_ms), len(lesions)
 
 
-def measure_throughput(
-    segmenter: Segmenter, workload: Workload, min_frames: int, min_seconds: float
-) -> ThroughputRun:
+def measure_throughput(segmenter: Segmenter, workload: Workload, min_frames: int, min_seconds: float) -> ThroughputRun:
     """Frames per second of an endless stream, after what `measure_latency` has warmed up."""
     frames = 0
     with PowerMeter() as meter:

@@ -32,9 +32,7 @@ def runtime_contenders(subject: Subject, grid: TileGrid, threads: int | None) ->
         return
 
     def contender(precision: str, way: str, how: str, source: str, load: Callable[[], Infer]) -> Contender:
-        return Contender(
-            subject.name, precision, way, how, source, "network alone", lambda: NetworkAlone(grid, load())
-        )
+        return Contender(subject.name, precision, way, how, source, "network alone", lambda: NetworkAlone(grid, load()))
 
     path, precision = subject.path, subject.precision
     how = "InferenceSession, all graph optimisations, CPU provider"
@@ -48,14 +46,10 @@ def runtime_contenders(subject: Subject, grid: TileGrid, threads: int | None) ->
     )
     if precision == "fp32":
         how = "compile_model, static batch, LATENCY hint; takes bfloat16 where the CPU has it"
-        yield contender(
-            "auto", OPENVINO_DEFAULT, how, _OV, lambda: openvino_infer(path, grid.count, threads, None)
-        )
+        yield contender("auto", OPENVINO_DEFAULT, how, _OV, lambda: openvino_infer(path, grid.count, threads, None))
     if _has_cuda_provider():
         how = "InferenceSession, CUDA provider"
-        yield contender(
-            precision, ONNXRUNTIME_CUDA, how, _ORT_CUDA, lambda: onnxruntime_infer(path, threads, "CUDA")
-        )
+        yield contender(precision, ONNXRUNTIME_CUDA, how, _ORT_CUDA, lambda: onnxruntime_infer(path, threads, "CUDA"))
 
 
 class NetworkAlone:

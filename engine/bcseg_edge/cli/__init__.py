@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bcseg_edge.cli import build, calibrate, doctor, evaluate, export, inspect, parity, run, split, train
+from bcseg_edge.cli import bench, build, calibrate, doctor, evaluate, export, inspect, parity, run, split, train
 from bcseg_edge.errors import BcsegError
 
 _DEBUG = "--debug"
@@ -30,6 +30,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("parity")(parity.parity)
 app.command("build")(build.build)
+app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 
