@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import Frame, UInt8Array
+from bcseg_edge.sources.live import LiveSource, Read
+from bcseg_edge.sources.source import Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Rectangle = tuple[int, int, int, int]  # left, top, width, height in px
 
@@ -49,10 +56,73 @@ def blacken_outside(image: UInt8Array, inside: Rectangle | None) -> UInt8Array:
     return copy
 
 
-def without_names(frame: Frame, rectangles: Sequence[Rectangle]) -> Frame:
-    """The frame with the rectangles black and its number for a name, since names of files often are patients'.
+class MaskedSource:
+    """A `Source` whose frames have the rectangles black, and their numbers for names where these are not kept.
 
-    It is blackened before it is segmented, so that the model sees what is recorded, and a replay does too.
+    Frames are blackened before they are segmented, so that the model sees what is recorded, and a replay does too.
     """
+
+    def __init__(self, source: Source, rectangles: Sequence[Rectangle], keep_names: bool) -> None:
+        self._source = source
+        self._rectangles = tuple(rectangles)
+        self._keep_names = keep_names
+        self.description = source.description
+        self.frame_hz = source.frame_hz
+        self.count = source.count
+
+    @property
+    def problems(self) -> list[str]:
+        """Of the source."""
+        return self._source.problems
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (mask_frame(frame, self._rectangles, self._keep_names) for frame in self._source)
+
+    def close(self) -> None:
+        """Close the source; a second call does nothing."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class MaskedLiveSource(LiveSource):
+    """The same for a live source."""
+
+    def __init__(self, source: LiveSource, rectangles: Sequence[Rectangle], keep_names: bool) -> None:
+        super().__init__(source.description, source.frame_hz, lossless=source.lossless)
+        self.problems = source.problems
+        self._source = source
+        self._rectangles = tuple(rectangles)
+        self._keep_names = keep_names
+
+    def open(self) -> None:
+        """Connect, or connect again."""
+        self._source.open()
+        self.frame_hz = self._source.frame_hz
+
+    def skip_old(self) -> None:
+        """Forget what came while nobody read."""
+        self._source.skip_old()
+
+    def read(self) -> Read:
+        """The source's answer, its frame blackened."""
+        read = self._source.read()
+        if read.frame is None:
+            return read
+        return dataclasses.replace(read, frame=mask_frame(read.frame, self._rectangles, self._keep_names))
+
+    def close(self) -> None:
+        """Disconnect; a second call does nothing."""
+        self._source.close()
+
+
+def mask_frame(frame: Frame, rectangles: Sequence[Rectangle], keep_name: bool) -> Frame:
+    """The frame with the rectangles black; its number for a name, since names of files often are patients'."""
     image = blacken(frame.image, rectangles) if rectangles else frame.image
-    return dataclasses.replace(frame, image=image, name=f"{frame.index:06d}")
+    return dataclasses.replace(frame, image=image, name=frame.name if keep_name else f"{frame.index:06d}")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bcseg_edge.cli.run_outputs import LiveOutputs, OutputOptions, masked_live_source
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from bcseg_edge.live.backend import LiveBackend
     from bcseg_edge.live.crop import AutoCrop, Crop
     from bcseg_edge.live.loop import LiveOptions
-    from bcseg_edge.live.results import Controls, LiveSink
+    from bcseg_edge.live.results import Controls
     from bcseg_edge.live.summary import LiveSummary
     from bcseg_edge.sources import LiveSource
 
@@ -44,6 +46,7 @@ class LiveArguments:
     in_process: bool
     lanes: int | None
     as_json: bool
+    outputs: OutputOptions
 
 
 def open_live_source(spec: str) -> LiveSource:
@@ -67,23 +70,34 @@ def open_live_source(spec: str) -> LiveSource:
     return paced
 
 
-def live_sinks(arguments: LiveArguments, frame_hz: float | None, controls: Controls) -> list[LiveSink]:
+def live_outputs(
+    arguments: LiveArguments, options: LiveOptions, source: LiveSource, facts: dict[str, str], controls: Controls
+) -> LiveOutputs:
     """Where the results of a live run go.
 
     Raises:
-        DataError: a folder or file that cannot be written.
+        BcsegError: something cannot be opened.
     """
+    from bcseg_edge.cli.run_outputs import LiveRun, open_live_outputs
     from bcseg_edge.live.health import HealthFile
-    from bcseg_edge.live.writer import WriterThread
-    from bcseg_edge.sinks import open_sinks
+    from bcseg_edge.models import read_model
 
-    del controls  # a window or a page would take them
-    sinks: list[LiveSink] = []
-    if arguments.output is not None:
-        sinks.append(WriterThread(open_sinks(arguments.output, frame_hz)))
+    run = LiveRun(
+        controls=controls,
+        output=arguments.output,
+        frame_hz=source.frame_hz,
+        source=source.description,
+        model=read_model(arguments.model, arguments.backend),
+        backend=facts["backend"],
+        tiling=facts["tiling"],
+        deadline_ms=options.deadline_ms,
+        crop=options.crop,
+        warnings=tuple(_model_warnings(arguments.model)),
+    )
+    outputs = open_live_outputs(arguments.outputs, run)
     if arguments.health is not None:
-        sinks.append(HealthFile(arguments.health))
-    return sinks
+        outputs.sinks.append(HealthFile(arguments.health))
+    return outputs
 
 
 def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by: Callable[[], int]) -> int:
@@ -102,15 +116,18 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
     controls = Controls()
     with ExitStack() as opened:
         source = opened.enter_context(open_live_source(spec))
+        source = masked_live_source(source, arguments.outputs, options.crop)
         backends, facts = _open_backends(arguments, opened)
         warnings = _model_warnings(arguments.model)
         for warning in warnings:
             _tell(messages, f"warning: {warning}")
-        sinks = live_sinks(arguments, source.frame_hz, controls)
+        outputs = live_outputs(arguments, options, source, facts, controls)
+        for note in outputs.notes:
+            _tell(messages, note)
         source.skip_old()  # loading a model takes seconds
-        loop = LiveLoop(source, backends, sinks, options, controls=controls)
+        loop = LiveLoop(source, backends, outputs.sinks, options, controls=controls, refine=outputs.refine)
         summary = loop.run(lambda: bool(stopped_by()))
-    problems = [*summary.problems, *(problem for sink in sinks for problem in getattr(sink, "problems", ()))]
+    problems = [*summary.problems, *(problem for sink in outputs.sinks for problem in getattr(sink, "problems", ()))]
     for problem in problems:
         _tell(messages, f"problem: {problem}")
     output = None if arguments.output is None else str(arguments.output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -21,12 +22,17 @@ def replay(
 
     Exits with 3 where they are not, and with 2 where the model file is not the one that was used.
     """
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     from bcseg_edge import Segmenter, load_model
     from bcseg_edge.live import replay as work
     from bcseg_edge.live.blackbox import find_runs, read_run_facts
     from bcseg_edge.models import find_model
     from bcseg_edge.passport import Tiling
 
+    messages = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     runs = find_runs(folder)
     equal = True
     for run in runs if every_run else runs[-1:]:
@@ -34,7 +40,10 @@ def replay(
         path = find_model(model if model is not None else Path(facts.model_path))
         work.check_model(facts, path)
         with load_model(path, backend or facts.backend, threads) as loaded:
-            outcome = work.replay(run, Segmenter(loaded, cast(Tiling, facts.tiling)))
+            segmenter = Segmenter(loaded, cast(Tiling, facts.tiling))
+            with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+                task = bar.add_task(run.name, total=None)
+                outcome = work.replay(run, segmenter, partial(bar.advance, task))
         equal = equal and outcome.equal
         if as_json:
             typer.echo(json.dumps(work.as_record(outcome)))

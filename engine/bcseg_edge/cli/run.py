@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from bcseg_edge.cli import run_outputs as out
 from bcseg_edge.cli.live import DEADLINE_MS, LiveArguments, run_live
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from bcseg_edge.sources import Source
 
 _SOURCE_HELP = (
-    "An image, a folder of images, a glob in quotes, a video file, phantom:640x480@30 (a simulated cine; "
+    "An image, a folder of images, a glob in quotes, a video or DICOM file, phantom:640x480@30 (a simulated cine; "
     "options as in 'phantom:640x480@30?seed=1&lesion=malignant&frames=300'), or live: "
     "'camera:0?size=1280x720&fps=30&format=MJPG', /dev/video0, csi:0, rtsp://..., igtl://HOST:18944, watch:FOLDER."
 )
@@ -58,6 +59,17 @@ def run(
         bool, typer.Option("--in-process", help="Live: no process of its own for the backend, no supervision.")
     ] = False,
     lanes: Annotated[int | None, typer.Option(min=1, max=8, help="Live: frames computed at once; 2 on a CPU.")] = None,
+    display: out.Display = False,
+    view: out.View = None,
+    view_token: out.ViewToken = None,
+    view_cert: out.ViewCert = None,
+    view_key: out.ViewKey = None,
+    black_box: out.BlackBox = None,
+    black_box_seconds: out.BlackBoxSeconds = 60.0,
+    smooth: out.Smooth = None,
+    track: out.Track = True,
+    deidentify: out.Deidentify = False,
+    mask: out.Mask = None,
 ) -> None:
     """Segment frames; write overlays, labels and JSON lines; print what was found and how fast.
 
@@ -83,9 +95,23 @@ def run(
     if spacing is not None and not 0 < spacing < math.inf:
         raise DataError(f"--spacing {spacing:g} mm is not a pixel's size", "give millimetres per pixel, e.g. 0.08")
     messages = Console(stderr=True)
+    wanted = cast("Precision | None", precision)  # `find_model` refuses any other text
+    outputs = out.OutputOptions(
+        display=display,
+        view=view,
+        view_token=view_token,
+        view_cert=view_cert,
+        view_key=view_key,
+        black_box=black_box,
+        black_box_seconds=black_box_seconds,
+        smooth_ms=smooth,
+        track=track,
+        deidentify=deidentify,
+        masks=tuple(mask or ()),
+    )
     if live or is_live(source):
         arguments = LiveArguments(
-            model=str(_plan_of(model)) if backend == "tensorrt" else model,
+            model=str(_file_of(model, backend, wanted)),
             backend=backend,
             tiling=tiling,
             threads=threads,
@@ -99,19 +125,23 @@ def run(
             in_process=in_process,
             lanes=lanes,
             as_json=as_json,
+            outputs=outputs,
         )
         with _stop_signals() as stopped_by:
             raise typer.Exit(run_live(source, arguments, messages, stopped_by))
+    out.check_offline(outputs)
     with ExitStack() as opened:
-        frames = opened.enter_context(open_source(source))
-        wanted = cast("Precision | None", precision)  # `load_model` refuses any other text
-        file = _plan_of(model, wanted) if backend == "tensorrt" else model
+        given = opened.enter_context(open_source(source))
+        frames = out.masked_source(given, outputs)
+        file = _file_of(model, backend, wanted)
         loaded = opened.enter_context(load_model(file, backend, threads, wanted))
         segmenter = Segmenter(loaded, cast("Tiling | None", tiling))  # which refuses any other text
         warnings = passport_warnings(loaded.passport)
         for warning in warnings:
             _tell(messages, f"warning: {warning}")
         sinks = [] if output is None else open_sinks(output, frames.frame_hz)
+        if output is not None:
+            sinks += out.dicom_sinks(output, given, loaded.passport, deidentify)
         on_frame = opened.enter_context(_progress(messages, frames, max_frames))
         should_stop = opened.enter_context(_stop_signals())
         summary = pipeline.run(
@@ -138,6 +168,13 @@ def run(
     else:
         Console().print(_table(facts, summary))
     raise typer.Exit(_exit_code(summary, should_stop()))
+
+
+def _file_of(model: str, backend: str, precision: Precision | None) -> Path:
+    """The model file that fits; with `tensorrt` its plan, built on first use."""
+    from bcseg_edge.models import find_model
+
+    return _plan_of(model, precision) if backend == "tensorrt" else find_model(model, backend, precision)
 
 
 def _plan_of(model: str, precision: Precision | None = None) -> Path:

@@ -23,6 +23,11 @@ class Crop:
     width: int
     height: int
 
+    @property
+    def xywh(self) -> tuple[int, int, int, int]:
+        """Left, top, width, height."""
+        return self.x, self.y, self.width, self.height
+
     def fits(self, frame_hw: tuple[int, int]) -> bool:
         """Whether it lies within a frame of that size."""
         return self.x + self.width <= frame_hw[1] and self.y + self.height <= frame_hw[0]

@@ -206,7 +206,11 @@ class LiveLoop:
             return
         image, again = self._recognise(_Image(part, (frame.image.shape, frame.spacing_mm, crop)))
         if again:
-            self._settle(LiveResult(frame, Validity.FROZEN, *again, stages_ms=stages_ms))
+            self._settle(
+                LiveResult(
+                    frame, Validity.FROZEN, *again, stages_ms=stages_ms, crop_xywh=None if crop is None else crop.xywh
+                )
+            )
         else:
             self._segment(frame, image, crop, stages_ms, backend)
 
@@ -251,7 +255,16 @@ class LiveLoop:
             "stitch": of.stitch_ms + of.download_ms,
             "lesions": _ms(self._clock_ns() - segmented_ns),
         }
-        self._settle(LiveResult(frame, Validity.OK, segmentation, lesions, stages_ms=stages_ms))
+        self._settle(
+            LiveResult(
+                frame,
+                Validity.OK,
+                segmentation,
+                lesions,
+                stages_ms=stages_ms,
+                crop_xywh=None if crop is None else crop.xywh,
+            )
+        )
 
     def _found(self, image: _Image, found: tuple[Segmentation, tuple[Lesion, ...]] | None) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bcseg_edge.errors import ModelError
 from bcseg_edge.frames import Segmentation, UInt8Array
-from bcseg_edge.live.blackbox import RunFacts, read_records
+from bcseg_edge.live.blackbox import Recorded, RunFacts, read_records
 from bcseg_edge.passport import file_sha256
 
 MOST_LISTED = 20
@@ -55,12 +55,15 @@ def check_model(facts: RunFacts, path: Path) -> None:
         )
 
 
-def replay(run: Path, segment: Callable[[UInt8Array], Segmentation]) -> Replay:
+def replay(
+    run: Path, segment: Callable[[UInt8Array], Segmentation], on_frame: Callable[[], None] = lambda: None
+) -> Replay:
     """Segment a run's frames again and compare the labels.
 
     Args:
         run: from `find_runs`.
         segment: a `Segmenter` with the run's model file, backend and tiling.
+        on_frame: called after each frame.
 
     Raises:
         BcsegError: of the segmenter.
@@ -68,10 +71,11 @@ def replay(run: Path, segment: Callable[[UInt8Array], Segmentation]) -> Replay:
     outcome = Replay(str(run))
     for record in read_records(run):
         outcome.frames += 1
+        on_frame()
         if record.labels is None:
             continue
         outcome.compared += 1
-        labels = segment(record.image).labels
+        labels = _segment_again(record, segment)
         pixels = int(np.count_nonzero(labels != record.labels)) if labels.shape == record.labels.shape else labels.size
         if pixels:
             outcome.differing += 1
@@ -81,6 +85,18 @@ def replay(run: Path, segment: Callable[[UInt8Array], Segmentation]) -> Replay:
                     {"index": facts["index"], "captured_ns": facts["captured_ns"], "pixels": pixels}
                 )
     return outcome
+
+
+def _segment_again(record: Recorded, segment: Callable[[UInt8Array], Segmentation]) -> UInt8Array:
+    """Labels of the whole frame, of which only the crop was segmented."""
+    crop = record.facts.get("crop_xywh")
+    if crop is None:
+        return segment(record.image).labels
+    left, top, width, height = crop
+    part = (slice(top, top + height), slice(left, left + width))
+    labels = np.zeros(record.image.shape[:2], np.uint8)
+    labels[part] = segment(record.image[part]).labels
+    return labels
 
 
 def describe(outcome: Replay, facts: RunFacts) -> Iterator[str]:

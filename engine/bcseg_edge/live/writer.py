@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +21,7 @@ CAPACITY = 16  # results: half a second at 30 Hz, 30 MB at 640x480
 # An MP4 gets its index when it is closed, and a cart whose disk is full to the last byte may not start again.
 RESERVE_BYTES = 256 << 20
 CLOSE_TIMEOUT_S = 10.0
+_NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ class WriterThread:
             self._tell(f"the disk did not take the last results within {timeout_s:g} s; files may be unfinished")
 
     def _run(self) -> None:
+        _step_back()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing, timeout=1.0)
@@ -176,6 +181,13 @@ class WriterThread:
         with self._changed:
             if problem not in self._problems:
                 self._problems.append(problem)
+
+
+def _step_back() -> None:
+    """Give this thread, and those that an encoder starts from it, less of a busy processor than the screen gets."""
+    if sys.platform == "linux":  # where a thread has a priority of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def _hand_over(sink: Sink, result: LiveResult) -> None:

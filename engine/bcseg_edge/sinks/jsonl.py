@@ -60,6 +60,7 @@ def live_record(result: LiveResult) -> dict[str, Any]:
     |---|---|
     | `validity` | `ok`, `frozen`, `blank`, `stale` or `lost`; the last three have no lesions |
     | `age_ms` | from the frame's capture to the result |
+    | `crop_xywh` | the part that was segmented, px; null for all of the frame |
     | `lesions[].track_id` | the same for the same lesion over time; absent where not tracked |
     """
     segmentation = result.segmentation or Segmentation(
@@ -68,7 +69,8 @@ def live_record(result: LiveResult) -> dict[str, Any]:
     record = frame_record(result.frame, segmentation, result.lesions)
     for lesion, track_id in zip(record["lesions"], result.track_ids, strict=False):
         lesion["track_id"] = track_id
-    return {**record, "validity": result.validity.value, "age_ms": round(result.age_ms, 3)}
+    crop = None if result.crop_xywh is None else list(result.crop_xywh)
+    return {**record, "validity": result.validity.value, "age_ms": round(result.age_ms, 3), "crop_xywh": crop}
 
 
 class JsonLinesSink:

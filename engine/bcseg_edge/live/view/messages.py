@@ -36,6 +36,7 @@ def result_message(result: LiveResult, held: bool) -> bytes:
     facts = {
         "kind": "result",
         "index": result.frame.index,
+        "captured_ns": result.frame.captured_ns,
         "validity": result.validity.value,
         "held": held,
         "age_ms": round(result.age_ms, 1),
