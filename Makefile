@@ -11,7 +11,11 @@ GPU_EXTRAS ?= gpu,tensorrt
 GPU_PYTHON ?=
 TESTS ?= tests
 
-.PHONY: run test lint gpu bench-overhead ship clean
+# Of `make retrain-edge`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
+RUNS ?= runs
+ENCODER ?= imagenet
+
+.PHONY: run test lint gpu bench-overhead retrain-edge ship soak clean
 
 run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
@@ -39,6 +43,12 @@ ship: $(TEST_VENV)/ready  ## derive models/$(MODEL)'s INT8 and FP16 files from i
 
 bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
 	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)
+
+retrain-edge: $(TEST_VENV)/ready  ## train models/edge again from BCSEG_DATA (busi/, pretrain/): hours on a CPU, minutes on a GPU
+	PATH="$(CURDIR)/$(TEST_VENV)/bin:$$PATH" sh train/retrain_edge.sh "$${BCSEG_DATA:?names the folder that holds busi and pretrain}" "$(RUNS)" "$(ENCODER)"
+
+soak: $(TEST_VENV)/ready  ## half an hour of live phantom with injected faults: memory flat, ledger exact, or exit 1
+	$(TEST_VENV)/bin/python -m bcseg_benchmarks.soak $(SOAK)
 
 $(RUN_VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)

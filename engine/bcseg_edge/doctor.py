@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -77,7 +78,7 @@ def examine() -> Health:
     on_gpu = gpu_checks()
     usable = (*available, *(check.name.removeprefix("backend ") for check in on_gpu if check.ok))
     checks = (*backends, *on_gpu, _any_backend(usable), _shipped_models(), _default_model_runs(usable))
-    return Health(_machine(), {name: _version(name) for name in PACKAGES}, checks)
+    return Health(system_facts(), package_versions(), checks)
 
 
 def _any_backend(usable: tuple[str, ...]) -> Check:
@@ -109,7 +110,8 @@ def _default_model_runs(usable: tuple[str, ...]) -> Check:
     return Check(name, True, True, f"with {usable[0]}")
 
 
-def _machine() -> dict[str, str]:
+def system_facts() -> dict[str, str]:
+    """Facts of this machine by name: python, system, cpu, instruction sets, cores, memory, GPU, cameras."""
     cpu, flags = _cpu()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
@@ -147,6 +149,11 @@ def _memory() -> str:
         return "unknown"
     gib = {line.split(":")[0]: int(line.split()[1]) / 2**20 for line in lines if line.endswith("kB")}
     return f"{gib['MemTotal']:.1f} GiB, {gib['MemAvailable']:.1f} GiB available"
+
+
+def package_versions(further: Sequence[str] = ()) -> dict[str, str | None]:
+    """Version by distribution of `PACKAGES` and `further` ones; None where it is not installed."""
+    return {name: _version(name) for name in (*PACKAGES, *further)}
 
 
 def _version(distribution: str) -> str | None:

@@ -23,7 +23,11 @@ _Box = tuple[int, int, int, int]  # left, top, width, height in px
 
 
 def draw_overlay(
-    image: UInt8Array, labels: UInt8Array, lesions: Sequence[Lesion], opacity: float = TINT_OPACITY
+    image: UInt8Array,
+    labels: UInt8Array,
+    lesions: Sequence[Lesion],
+    opacity: float = TINT_OPACITY,
+    track_ids: Sequence[int] = (),
 ) -> UInt8Array:
     """Draw lesions over a frame.
 
@@ -35,6 +39,7 @@ def draw_overlay(
         labels: uint8 `[H, W]`, 0 to 2.
         lesions: those to outline and to name; tinted are all labelled pixels.
         opacity: of the tint, 0 to 1.
+        track_ids: a number for each of `lesions`, written before its class; empty where not tracked.
 
     Returns:
         A new image, uint8 `[H, W, 3]` BGR.
@@ -52,23 +57,25 @@ def draw_overlay(
     for lesion, outline in zip(lesions, outlines, strict=True):
         cv2.polylines(canvas, [outline], True, COLOURS_BGR[lesion.label], line, cv2.LINE_AA)
     taken: list[_Box] = []
-    for lesion in lesions:
+    for index, lesion in enumerate(lesions):
         others = [other.bbox_xywh for other in lesions if other is not lesion]
-        label = _layout(lesion, scale, canvas, taken, others)
+        lines = label_lines(lesion, track_ids[index] if index < len(track_ids) else None)
+        label = _layout(lesion, lines, scale, canvas, taken, others)
         if label is not None:
             taken.append(label.box)
             _write(canvas, label, COLOURS_BGR[lesion.label], scale)
     return canvas
 
 
-def label_lines(lesion: Lesion) -> list[list[str]]:
+def label_lines(lesion: Lesion, track_id: int | None = None) -> list[list[str]]:
     """What a label may say, most first: lines of text."""
-    name = f"{lesion.name} {lesion.confidence * 100:.0f}%"
+    number = "" if track_id is None else f"#{track_id} "
+    name = f"{number}{lesion.name} {lesion.confidence * 100:.0f}%"
     if lesion.long_axis_mm is not None and lesion.short_axis_mm is not None:
         size = f"{lesion.long_axis_mm:.1f} x {lesion.short_axis_mm:.1f} mm"
     else:
         size = f"{lesion.long_axis_px:.0f} x {lesion.short_axis_px:.0f} px"
-    return [[name, size], [name], [lesion.name], [lesion.name[0].upper()]]
+    return [[name, size], [name], [f"{number}{lesion.name}"], [number.strip() or lesion.name[0].upper()]]
 
 
 def _tint(canvas: UInt8Array, member: np.ndarray, colour: tuple[int, int, int], opacity: float) -> None:
@@ -92,11 +99,16 @@ class _Label(NamedTuple):
 
 
 def _layout(
-    lesion: Lesion, scale: float, canvas: UInt8Array, labels: Sequence[_Box], lesions: Sequence[_Box]
+    lesion: Lesion,
+    choices: Sequence[list[str]],
+    scale: float,
+    canvas: UInt8Array,
+    labels: Sequence[_Box],
+    lesions: Sequence[_Box],
 ) -> _Label | None:
     """The most text that fits off the other labels, and off the other lesions where it can."""
     height, width = canvas.shape[:2]
-    for lines in label_lines(lesion):
+    for lines in choices:
         box_wh, baselines = _measure(lines, scale)
         if box_wh[0] > width or box_wh[1] > height:
             continue

@@ -9,7 +9,8 @@ class BcsegError(Exception):
     Attributes:
         message: what was received and what was expected, one line.
         hint: what to do, one line; a command where one helps.
-        exit_code: what the command line exits with (2 wrong use or input, 3 a failed gate, 1 the rest).
+        exit_code: what the command line exits with (2 wrong use or input, 3 a failed gate, 4 a live source that is
+            gone, 1 the rest).
     """
 
     exit_code = 1
@@ -24,6 +25,12 @@ class SourceError(BcsegError):
     """A frame source cannot be opened or read."""
 
     exit_code = 2
+
+
+class SourceLost(SourceError):
+    """A live source is not there, or went away and did not come back in time; it may be there later."""
+
+    exit_code = 4
 
 
 class ModelError(BcsegError):

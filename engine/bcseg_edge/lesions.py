@@ -97,10 +97,14 @@ def find_lesions(
     """
     if spacing_mm is not None and not all(np.isfinite(side) and side > 0 for side in spacing_mm):
         raise DataError(f"pixel spacing {spacing_mm} mm is not positive", "give (row, column) in mm, or None")
+    # Lesions cover a small part of a frame: what follows happens inside their common bounding box.
+    box = cv2.boundingRect(segmentation.labels)
+    if box[2] == 0:
+        return []
     lesions = [
         _measure(label, region, segmentation.confidence, spacing_mm)
         for label in (BENIGN, MALIGNANT)
-        for region in _regions(segmentation.labels, label, min_area_px)
+        for region in _regions(segmentation.labels, label, box, min_area_px)
     ]
     return sorted(lesions, key=lambda lesion: -lesion.area_px)
 
@@ -129,18 +133,17 @@ class _Region:
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
-def _regions(labels: UInt8Array, label: int, min_area_px: int) -> Iterator[_Region]:
-    """Connected regions of `label` with at least `min_area_px` pixels."""
-    members = (labels == label).view(np.uint8)
-    # Lesions cover a small part of a frame: what follows happens inside their common bounding box.
-    x, y, width, height = cv2.boundingRect(members)
-    if width == 0:
-        return
-    members = members[y : y + height, x : x + width]
-    # Not connectedComponentsWithStats: its statistics take 1.6 ms at 640x480, the numbers alone 0.2 ms.
-    _, numbers = cv2.connectedComponents(members, connectivity=8, ltype=cv2.CV_32S)
+def _regions(labels: UInt8Array, label: int, box: tuple[int, int, int, int], min_area_px: int) -> Iterator[_Region]:
+    """Connected regions of `label` with at least `min_area_px` pixels; all lie in `box` (left, top, width, height)."""
+    x, y, width, height = box
+    members = (labels[y : y + height, x : x + width] == label).view(np.uint8)
     contours, hierarchy = cv2.findContours(members, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    for index in np.flatnonzero(hierarchy[0, :, 3] < 0).tolist():  # the others outline holes
+    if not contours:
+        return
+    outer = np.flatnonzero(hierarchy[0, :, 3] < 0).tolist()  # the others outline holes
+    # Not connectedComponentsWithStats: its statistics take 1.6 ms at 640x480, the numbers alone 0.2 ms.
+    numbers = members if len(outer) == 1 else cv2.connectedComponents(members, connectivity=8, ltype=cv2.CV_32S)[1]
+    for index in outer:
         contour = contours[index]
         left, top, width, height = cv2.boundingRect(contour)
         if width * height < min_area_px:
@@ -154,7 +157,9 @@ def _regions(labels: UInt8Array, label: int, min_area_px: int) -> Iterator[_Regi
 
 def _measure(label: int, region: _Region, confidence: Float32Array, spacing_mm: tuple[float, float] | None) -> Lesion:
     """Measure a region; `confidence` is the frame's."""
-    moments = cv2.moments(region.mask, binaryImage=True)
+    # Sums along the sides: cv2.moments, which goes to the third order, takes three times as long.
+    columns = cv2.reduce(region.mask, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0]
+    rows = cv2.reduce(region.mask, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
     height, width = region.mask.shape
     hull = _outline_hull(region.contour)
     long_axis_px, short_axis_px = _caliper(hull)
@@ -169,8 +174,8 @@ def _measure(label: int, region: _Region, confidence: Float32Array, spacing_mm: 
         confidence=cv2.mean(confidence[region.box], region.mask)[0],
         area_px=region.area_px,
         centroid_xy=(
-            region.left + moments["m10"] / moments["m00"],
-            region.top + moments["m01"] / moments["m00"],
+            region.left + float(columns @ np.arange(width)) / region.area_px,
+            region.top + float(rows @ np.arange(height)) / region.area_px,
         ),
         bbox_xywh=(region.left, region.top, width, height),
         long_axis_px=long_axis_px,

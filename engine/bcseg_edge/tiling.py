@@ -130,7 +130,9 @@ class TileGrid:
                 f"the tile grid is for grey frames [{_size(self.frame_hw)}], got shape {grey.shape}",
                 "make a TileGrid for each frame size",
             )
-        padded = _pad(self._scale(grey), self.padded_hw)
+        if self.count == 1:
+            return self._single_patch(grey)
+        padded = _pad(grey, self.padded_hw)
         windows = sliding_window_view(padded, self.window_hw)  # [H' - h + 1, W' - w + 1, h, w]
         patches: UInt8Array = windows[np.ix_(self.vertical.starts, self.horizontal.starts)]  # [rows, cols, h, w]
         return patches.reshape(self.count, 1, *self.window_hw)
@@ -157,12 +159,18 @@ class TileGrid:
         height, width = self.content_hw
         return self._unscale(mosaic[:, :height, :width])
 
-    def _scale(self, grey: UInt8Array) -> UInt8Array:
+    def _single_patch(self, grey: UInt8Array) -> UInt8Array:
+        """The only window, scaled into its place: half the time of scaling, padding and cutting."""
+        height, width = self.content_hw
+        patch = np.zeros((1, 1, *self.window_hw), np.uint8)
+        content = patch[0, 0, :height, :width]
         if self.content_hw == self.frame_hw:
-            return grey
-        shrinks = self.content_hw[0] < self.frame_hw[0] or self.content_hw[1] < self.frame_hw[1]
-        scaled = cv2.resize(grey, self.content_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        return np.asarray(scaled, np.uint8)
+            content[:] = grey
+            return patch
+        shrinks = height < self.frame_hw[0] or width < self.frame_hw[1]
+        interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        cv2.resize(grey, (width, height), dst=content, interpolation=interpolation)
+        return patch
 
     def _unscale(self, logits: Float32Array) -> Float32Array:
         if self.content_hw == self.frame_hw:

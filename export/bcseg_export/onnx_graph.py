@@ -127,7 +127,10 @@ def _trace(network: nn.Module, window_hw: tuple[int, int]) -> ir.Model:
             optimize=False,  # its rewrites fold batch norms into convolutions, and names are lost
             verify=False,
             verbose=False,
-            custom_translation_table={torch.ops.aten.upsample_nearest2d.vec: _nearest_resize},
+            custom_translation_table={
+                torch.ops.aten.upsample_nearest2d.vec: _nearest_resize,
+                torch.ops.aten.upsample_bilinear2d.vec: _linear_resize,
+            },
         )
     finally:
         logger.setLevel(level)
@@ -137,7 +140,40 @@ def _trace(network: nn.Module, window_hw: tuple[int, int]) -> ir.Model:
 
 
 def _nearest_resize(feature_map: Tensor, output_size: list[int] | None, scale_factors: list[float] | None) -> Any:
-    """Nearest-neighbour upsampling as Resize with constant scales.
+    """Nearest-neighbour upsampling as Resize with constant scales; see `_constant_scales`."""
+    op: Any = opset18  # typed for ONNX functions, not for the tracer's values
+    return op.Resize(
+        feature_map,
+        None,
+        op.Constant(value_floats=_constant_scales(feature_map, output_size, scale_factors)),
+        None,
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+
+
+def _linear_resize(
+    feature_map: Tensor, output_size: list[int] | None, align_corners: bool, scale_factors: list[float] | None
+) -> Any:
+    """Bilinear upsampling with half-pixel centres as Resize with constant scales; see `_constant_scales`."""
+    if align_corners:
+        raise BcsegError("bilinear upsampling with aligned corners", "leave align_corners out: half-pixel centres")
+    op: Any = opset18
+    return op.Resize(
+        feature_map,
+        None,
+        op.Constant(value_floats=_constant_scales(feature_map, output_size, scale_factors)),
+        None,
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+
+
+def _constant_scales(
+    feature_map: Tensor, output_size: list[int] | None, scale_factors: list[float] | None
+) -> list[float]:
+    """Scales of a Resize, N and C first.
 
     PyTorch's own translation writes sizes, of which the batch is free, and so puts Shape, Gather and Concat
     in front of each Resize. Height and width are static here: their ratio is a constant.
@@ -146,16 +182,7 @@ def _nearest_resize(feature_map: Tensor, output_size: list[int] | None, scale_fa
         if output_size is None:
             raise BcsegError("upsampling without size and without factor", "give F.interpolate one of them")
         scale_factors = [size / before for size, before in zip(output_size, feature_map.shape[2:], strict=True)]
-    op: Any = opset18  # typed for ONNX functions, not for the tracer's values
-    return op.Resize(
-        feature_map,
-        None,
-        op.Constant(value_floats=[1.0, 1.0, *scale_factors]),
-        None,
-        mode="nearest",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-    )
+    return [1.0, 1.0, *scale_factors]
 
 
 def _drop_zero_biases(model: onnx.ModelProto, weights: Iterable[str]) -> None:

@@ -140,7 +140,11 @@ def test_a_skipped_image_is_told_and_exits_2(model, tmp_path):
     [
         ((), "run needs a SOURCE"),
         (("nowhere.png",), "no such file or folder"),
-        (("camera:0",), "does not read cameras"),
+        (("camera:one",), "neither a number nor a device"),
+        (("camera:0?size=big",), "camera option size='big'"),
+        (("gopher://host",), "no live source is called gopher"),
+        ((SMALL, "--live", "--crop", "1,2,3"), "not four whole numbers"),
+        ((SMALL, "--live", "--deadline", "0"), "--deadline 0 ms"),
         (("phantom:64x48?speed=1",), "the options are"),
         ((SMALL, "--tiling", "spiral"), "unknown tiling 'spiral'"),
         ((SMALL, "--spacing", "-1"), "--spacing -1 mm"),
@@ -189,7 +193,7 @@ def test_debug_shows_the_traceback(model, place):
 def test_a_fault_is_one_line_and_exit_1():
     code = (
         "import bcseg_edge.models as models; from bcseg_edge.cli import main\n"
-        "def broken(name): raise RuntimeError('broken inside')\n"
+        "def broken(*given, **options): raise RuntimeError('broken inside')\n"
         "models.read_model = broken\n"
         "main()"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,14 @@ import pytest
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import BENIGN, Frame, Segmentation, Timings
 from bcseg_edge.lesions import find_lesions
-from bcseg_edge.sinks import JsonLinesSink, LabelSink, OverlayImageSink, OverlayVideoSink, open_sinks
+from bcseg_edge.sinks import (
+    JsonLinesSink,
+    OverlayVideoSink,
+    PngSink,
+    label_picture,
+    open_sinks,
+    overlay_picture,
+)
 
 
 def result(index=0, size_wh=(64, 48), name=None):
@@ -40,7 +48,7 @@ def count_frames(path: Path) -> int:
 
 
 def test_labels_are_the_classes(tmp_path):
-    sink = LabelSink(tmp_path / "labels")
+    sink = PngSink(tmp_path / "labels", label_picture)
     frame, segmentation, lesions = result(name="malignant (1)")
     sink.write(frame, segmentation, lesions)
     sink.close()
@@ -50,14 +58,24 @@ def test_labels_are_the_classes(tmp_path):
 
 
 def test_overlay_images(tmp_path):
-    sink = OverlayImageSink(tmp_path)
+    sink = PngSink(tmp_path, overlay_picture)
     sink.write(*result(name="a"))
     sink.close()
     assert cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED).shape == (48, 64, 3)
 
 
+@pytest.fixture(params=["av", "opencv"])
+def encoder(request, monkeypatch):
+    """Both ways to encode a video."""
+    if request.param == "av":
+        pytest.importorskip("av")
+    else:
+        monkeypatch.setitem(sys.modules, "av", None)
+    return request.param
+
+
 @pytest.mark.parametrize("size_wh", [(64, 48), (65, 49), (16, 16)])
-def test_overlay_video_is_readable_again(tmp_path, size_wh):
+def test_overlay_video_is_readable_again(tmp_path, size_wh, encoder):
     path = tmp_path / "overlay.mp4"
     sink = OverlayVideoSink(path, 12.5)
     for index in range(7):
@@ -68,6 +86,19 @@ def test_overlay_video_is_readable_again(tmp_path, size_wh):
     assert files(tmp_path) == ["overlay.mp4"]
     assert count_frames(path) == 7
     assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(12.5)
+
+
+def test_a_video_is_h264_and_keeps_its_time_over_frames_that_were_dropped(tmp_path):
+    av = pytest.importorskip("av")
+    sink = OverlayVideoSink(tmp_path / "overlay.mp4", 10)
+    for index in (100, 101, 105, 106):
+        sink.write(*result(index))
+    sink.close()
+    with av.open(str(tmp_path / "overlay.mp4")) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        times_s = [frame.time for frame in container.decode(stream)]
+    assert times_s == pytest.approx([0, 0.1, 0.5, 0.6])
 
 
 def test_video_without_a_frame_leaves_nothing(tmp_path):
@@ -117,6 +148,42 @@ def test_json_lines_follow_the_schema(tmp_path):
         "timings_ms": {"split": 0.1, "network": 2.0, "stitch": 0.3},
     }
     assert records[1]["lesions"][0]["area_mm2"] == pytest.approx(400 * 0.02)
+
+
+def test_a_rerun_leaves_nothing_of_a_longer_earlier_run_and_all_that_is_not_its_own(tmp_path):
+    for count in (5, 2):
+        sinks = open_sinks(tmp_path, None)
+        for index in range(count):
+            for sink in sinks:
+                sink.write(*result(index))
+        for sink in sinks:
+            sink.close()
+        (tmp_path / "labels" / "mine.png").touch()
+    labels = ["labels/000000.png", "labels/000001.png", "labels/mine.png"]
+    assert files(tmp_path) == [*labels, "overlay/000000.png", "overlay/000001.png", "results.jsonl"]
+
+
+def test_a_rerun_removes_what_a_killed_run_left(tmp_path):
+    sinks = open_sinks(tmp_path, 30)
+    for index in range(3):
+        for sink in sinks:
+            sink.write(*result(index))
+    left = files(tmp_path)  # as a kill leaves it: nothing was closed
+    assert "labels/000002.png" in left
+    for sink in open_sinks(tmp_path, 30):
+        sink.close()
+    assert [name for name in files(tmp_path) if not name.startswith(".")] == ["results.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "line", ['{"name": "../precious"}', '{"name": 3}', "[1]", '{"name": ""}', "\xff not json", "null"]
+)
+def test_results_that_are_not_ours_remove_nothing(tmp_path, line):
+    (tmp_path / "out" / "labels").mkdir(parents=True)
+    (tmp_path / "out" / "precious.png").touch()
+    (tmp_path / "out" / "results.jsonl").write_text(line)
+    open_sinks(tmp_path / "out", None)[-1].close()
+    assert (tmp_path / "out" / "precious.png").exists()
 
 
 def test_a_full_disk_is_an_error_of_ours(tmp_path, monkeypatch):

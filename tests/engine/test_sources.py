@@ -127,21 +127,6 @@ def test_folder_without_images(tmp_path):
     assert "benign" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "spec", ["camera:0", "csi:0", "rtsp://10.0.0.1/live", "http://host/x.mp4", "/dev/video0", "CAMERA:1"]
-)
-def test_live_sources_are_refused_as_not_yet_read(spec):
-    with pytest.raises(SourceError, match="does not read cameras or streams yet"):
-        open_source(spec)
-
-
-@pytest.mark.parametrize("name", ["scan.dcm", "IM0001"])
-def test_dicom_is_refused_as_not_yet_read(tmp_path, name):
-    (tmp_path / name).write_bytes(bytes(128) + b"DICM" + bytes(100))
-    with pytest.raises(SourceError, match="does not read DICOM yet"):
-        open_source(str(tmp_path / name))
-
-
 @pytest.mark.parametrize("spec", ["", "nowhere.png", "nowhere/*.png"])
 def test_nothing_there(tmp_path, monkeypatch, spec):
     monkeypatch.chdir(tmp_path)
@@ -206,5 +191,3 @@ def test_real_clip_and_folder(data_dir):
         first = next(iter(images))
         assert first.name == "malignant (1)"
         assert images.count == sum("_mask" not in path.name for path in (data_dir / "busi" / "malignant").iterdir())
-    with pytest.raises(SourceError, match="DICOM"):
-        open_source(str(data_dir / "clips" / "us_echo_30f_jpeg.dcm"))

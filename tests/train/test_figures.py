@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from bcseg_train.busi import Sample, read_busi
-from bcseg_train.charts import draw_bars, draw_curves, read_metrics
+from bcseg_train.charts import draw_bars, draw_curves, draw_reliability, read_metrics
 from bcseg_train.figures import choose_predictions, choose_resolutions, choose_samples, draw_padding
 from bcseg_train.palette import CLASS_COLOURS, LINE_COLOURS
 from bcseg_train.scores import ImageResult, measure_image, score
 from tests.fixtures.grey_busi import write_grey_busi
+from tests.fixtures.segmentations import segmented
 
 # Lightning's CSV log: one line after training, one after validation of each epoch.
 LOG = """epoch,step,train_loss,val_iou_benign,val_loss,val_mean_iou
@@ -36,7 +37,7 @@ def pairs(samples: list[Sample]) -> list[tuple[ImageResult, Sample]]:
     for number, sample in enumerate(samples):
         _, truth = sample.load()
         predicted = np.roll(truth, number % 5, axis=1)
-        pairs.append((measure_image(sample.name, sample.label, truth, predicted), sample))
+        pairs.append((measure_image(sample.name, sample.label, truth, segmented(predicted)), sample))
     return pairs
 
 
@@ -77,7 +78,9 @@ def test_padding_is_drawn(samples: list[Sample], tmp_path: Path) -> None:
 
 def test_bars_survive_figures_that_do_not_exist(tmp_path: Path) -> None:
     empty = np.zeros((40, 40), np.uint8)
-    assert_picture(draw_bars(score([measure_image("normal", 0, empty, empty)]), tmp_path))
+    scores = score([measure_image("normal", 0, empty, segmented(empty))])
+    assert_picture(draw_bars(scores, tmp_path))
+    assert_picture(draw_reliability(scores, tmp_path))
 
 
 def test_log_is_read_by_epoch(tmp_path: Path) -> None:

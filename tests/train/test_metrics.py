@@ -32,6 +32,7 @@ from bcseg_train.metrics import (
     pooled_mean_iou,
 )
 from bcseg_train.scores import measure_image, score
+from tests.fixtures.segmentations import segmented
 
 Labels = npt.NDArray[np.uint8]
 
@@ -223,9 +224,9 @@ def test_scores_add_up_over_images() -> None:
     lesion, empty = box(10, 10, 20, 20, label=1), np.zeros((60, 70), np.uint8)
     scores = score(
         [
-            measure_image("hit", 1, lesion, lesion),
-            measure_image("miss", 2, box(10, 10, 20, 20, label=2), empty),
-            measure_image("invented", 0, empty, lesion),
+            measure_image("hit", 1, lesion, segmented(lesion)),
+            measure_image("miss", 2, box(10, 10, 20, 20, label=2), segmented(empty)),
+            measure_image("invented", 0, empty, segmented(lesion)),
         ]
     )
     assert scores.lesion_sensitivity == 1 / 2

@@ -13,7 +13,7 @@ from bcseg_train.models import SPECS, SegmentationNet, find_spec, load_checkpoin
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("unet", 23_748_531), ("resnext50", 31_993_270), ("resnext101", 51_142_070), ("edge", 4_142_867)],
+    [("unet", 23_748_531), ("resnext50", 31_993_270), ("resnext101", 51_142_070), ("edge", 4_306_675)],
 )
 def test_trainable_parameters_are_the_papers(name: str, parameters: int) -> None:
     assert trainable_parameters(SegmentationNet(SPECS[name])) == parameters
@@ -35,6 +35,22 @@ def test_temperature_divides_the_logits() -> None:
         logits = model(patches)
         model.temperature.fill_(2.0)
         torch.testing.assert_close(model(patches), logits / 2)
+
+
+def test_the_decoder_has_no_say_in_the_class_and_the_head_none_in_the_outline() -> None:
+    model = SegmentationNet(SPECS["edge"]).eval()
+    patches = torch.randint(0, 256, (1, 1, 64, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        before = model(patches)
+        torch.nn.init.normal_(model.unet.segmentation_head[0].weight)
+        other_outline = model(patches)
+        torch.nn.init.normal_(model.class_head.local[3].weight)
+        other_class = model(patches)
+    assert not torch.equal(other_outline[:, 0], before[:, 0])
+    assert torch.equal(other_outline[:, 1:], before[:, 1:])
+    assert torch.equal(other_class[:, 0], other_outline[:, 0])
+    assert not torch.equal(other_class[:, 1:], other_outline[:, 1:])
+    torch.testing.assert_close(other_class[:, 1], -other_class[:, 2])
 
 
 def test_normalization_is_part_of_the_model() -> None:

@@ -17,10 +17,13 @@ import pytest
 import torch
 
 from bcseg_edge.errors import DataError
+from bcseg_train.encoder_weights import load_pretrained
 from bcseg_train.evaluate import EvaluateOptions, evaluate
-from bcseg_train.models import load_checkpoint
+from bcseg_train.models import SegmentationNet, find_spec, load_checkpoint
+from bcseg_train.pretrain import pretrain
 from bcseg_train.resume import AtomicCheckpoints
 from bcseg_train.train import TrainOptions, train
+from tests.fixtures.pretraining import write_pretraining_sets
 
 RECIPE = """
 description = "small and quick, with everything that has a state"
@@ -91,6 +94,7 @@ import sys
 from pathlib import Path
 import torch
 from bcseg_train.train import TrainOptions, train
+from tests.fixtures.pretraining import write_pretraining_sets
 torch.set_num_threads(1)
 busi, output = Path(sys.argv[1]), Path(sys.argv[2])
 train(TrainOptions(busi, output, recipe=str(busi.parent / "recipe.toml"), precision="32-true", accelerator="cpu",
@@ -252,3 +256,33 @@ def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before(tmp_pat
         AtomicCheckpoints().save_checkpoint({"epoch": 2, "unpicklable": lambda: None}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_pretraining_then_training_with_other_lesions_starts_from_the_pretrained_weights(
+    small_busi: Path, tmp_path: Path
+) -> None:
+    sets = write_pretraining_sets(tmp_path / "sets", videos=10)
+    pretrained = pretrain(options(sets, tmp_path / "pretrain", epochs=1))
+    recipe = small_busi.parent / "mixed.toml"
+    recipe.write_text(RECIPE.replace("[loss]", "other_lesions = 0.25\n[loss]").replace("epochs = 3", "epochs = 1"))
+    mixed = options(small_busi, tmp_path / "run", recipe=str(recipe), other_lesions=sets, pretrained=pretrained.last)
+    result = train(mixed)
+    network, _ = load_checkpoint(result.best)
+    assert network.class_head is not None
+    assert float(network.temperature) != 1  # calibrated on val at the end
+
+    start = SegmentationNet(find_spec("edge"))
+    load_pretrained(start, pretrained.last)
+    stored = torch.load(pretrained.last, weights_only=True)["state_dict"]
+    for name, value in start.state_dict().items():
+        if name.startswith(("unet.encoder.", "unet.decoder.")):
+            assert torch.equal(value, stored[f"model.{name}"]), name
+    again = SegmentationNet(find_spec("edge"))
+    load_pretrained(again, result.last)  # a run of the same task: the heads too
+    trained = torch.load(result.last, weights_only=True)["state_dict"]
+    assert torch.equal(again.class_head.local[0].weight, trained["model.class_head.local.0.weight"])
+
+
+def test_other_lesions_without_a_place_in_the_recipe_are_refused(small_busi: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="mixes in no images"):
+        train(options(small_busi, tmp_path / "run", other_lesions=tmp_path))

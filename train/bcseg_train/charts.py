@@ -67,6 +67,30 @@ def _draw_groups(axis: Axes, groups: dict[str, list[float]]) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def draw_reliability(scores: Scores, folder: Path) -> Path:
+    """Share of right predictions against their confidence, for pixels and for lesions: `reliability.png`."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
+    curves = (("pixels labelled a lesion", scores.pixel_reliability), ("lesions", scores.lesion_reliability))
+    for axis, (title, curve) in zip(axes, curves, strict=True):
+        axis.plot([0, 1], [0, 1], color="#999999", lw=1, ls="--", label="honest")
+        known = curve.counts > 0
+        sizes = 20 + 180 * curve.counts[known] / curve.counts.max(initial=1)
+        axis.plot(curve.confidence[known], curve.accuracy[known], color=LINE_COLOURS[0], lw=1.6)
+        axis.scatter(curve.confidence[known], curve.accuracy[known], s=sizes, color=LINE_COLOURS[0], label="measured")
+        error = curve.expected_calibration_error
+        shown = f"{error:.3f}" if math.isfinite(error) else "-"
+        axis.set_title(f"{title}\n{curve.counts.sum()} predictions, calibration error {shown}", fontsize=10)
+        axis.set_xlabel("confidence")
+        axis.set_xlim(0.3, 1.02)
+        axis.set_ylim(0, 1.02)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("share that is right")
+    axes[0].legend(frameon=False, fontsize=9, markerscale=0.5)
+    return save_figure(figure, folder / "reliability.png")
+
+
 def draw_curves(model_path: Path, folder: Path) -> list[Path]:
     """Loss and IoU by epoch from the run's `metrics.csv`: `figure_09_training.png`.
 

@@ -7,6 +7,7 @@ sees what the uninterrupted one would have seen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,11 +19,17 @@ from torchvision import tv_tensors
 from bcseg_edge.frames import BACKGROUND, UInt8Array
 from bcseg_edge.tiling import TileGrid
 from bcseg_train.augment import native_transforms, window_transforms
-from bcseg_train.busi import Sample
-from bcseg_train.losses import IGNORE
+from bcseg_train.losses import IGNORE, UNKNOWN_LESION
 from bcseg_train.recipes import Recipe
 
 LESION_CENTRED = 0.7  # share of lesion-centred crops among "lesion_centred" items; the rest are anywhere
+
+
+class LabelledImage(Protocol):
+    """An image with its labels on disk: `busi.Sample`, `pretraining_sets.MaskedImage`."""
+
+    def load(self) -> tuple[UInt8Array, UInt8Array]:
+        """Grey image and labels, uint8 `[H, W]`."""
 
 
 class EpochSampler(Sampler[int]):
@@ -49,19 +56,32 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
     """Patches uint8 `[1, h, w]` with labels int64 `[h, w]` (255 where there is no frame), drawn as the recipe says.
 
     All frames are held in memory: BUSI's 546 training images are 140 MB.
+
+    Args:
+        samples: BUSI images, each once an epoch (or each of their patches).
+        recipe: says how patches are cut and changed.
+        seed: of all draws.
+        others: images of other organs' lesions; `recipe.other_lesions` of them per sample join an epoch, drawn anew
+            each time, labelled as `UNKNOWN_LESION`.
     """
 
-    def __init__(self, samples: Sequence[Sample], recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, samples: Sequence[LabelledImage], recipe: Recipe, seed: int, others: Sequence[LabelledImage] = ()
+    ) -> None:
         self.recipe = recipe
         self.seed = seed
         self.frames = [sample.load() for sample in samples]
+        self.others = [_as_unknown_lesion(*other.load()) for other in others]
         self.tiles = _all_tiles(self.frames, recipe) if recipe.sampling == "every_patch" else None
         augmentation = recipe.augmentation
         self.at_native = native_transforms(augmentation) if augmentation and self.tiles is None else None
         self.at_window = window_transforms(augmentation) if augmentation else None
 
     def __len__(self) -> int:
-        return len(self.frames) if self.tiles is None else len(self.tiles)
+        if self.tiles is not None:
+            return len(self.tiles)
+        joining = round(self.recipe.other_lesions * len(self.frames)) if self.others else 0
+        return len(self.frames) + joining
 
     def __getitem__(self, key: int) -> tuple[Tensor, Tensor]:
         epoch, position = divmod(key, len(self))
@@ -72,7 +92,10 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
 
     def _draw(self, position: int) -> tuple[Tensor, Tensor]:
         frame_index, tile = (position, 0) if self.tiles is None else self.tiles[position]
-        frame, truth = self.frames[frame_index]
+        if frame_index < len(self.frames):
+            frame, truth = self.frames[frame_index]
+        else:
+            frame, truth = self.others[int(torch.randint(len(self.others), ()))]
         if self.at_native is not None:
             frame_tensor, truth_tensor = self.at_native(tv_tensors.Image(frame[None]), tv_tensors.Mask(truth[None]))
             frame, truth = frame_tensor.numpy()[0], truth_tensor.numpy()[0]
@@ -90,7 +113,7 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
 class ValidationFrames(Dataset[int]):
     """Positions of validation frames; `frames[i]` holds the grey image and its truth."""
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    def __init__(self, samples: Sequence[LabelledImage]) -> None:
         self.frames = [sample.load() for sample in samples]
 
     def __len__(self) -> int:
@@ -98,6 +121,10 @@ class ValidationFrames(Dataset[int]):
 
     def __getitem__(self, position: int) -> int:
         return position
+
+
+def _as_unknown_lesion(frame: UInt8Array, truth: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
+    return frame, (truth > 0).astype(np.uint8) * np.uint8(UNKNOWN_LESION)
 
 
 def split_labelled(frame: UInt8Array, truth: UInt8Array, recipe: Recipe) -> tuple[UInt8Array, UInt8Array]:

@@ -47,6 +47,29 @@ def load_encoder_weights(model: SegmentationNet, source: str, statistics_patches
         _load_state_dict(model, path)
 
 
+def load_pretrained(model: SegmentationNet, path: Path) -> None:
+    """Fill encoder, decoder and normalisation from a checkpoint of `bcseg-edge pretrain`.
+
+    From one of `bcseg-edge train` the heads too, to go on in a larger window, say.
+
+    Raises:
+        DataError: the file is unreadable or of another network.
+    """
+    state = {name.removeprefix("model."): value for name, value in read_state_dict(path).items()}
+    own = model.state_dict()
+    wanted = [name for name in own if name.startswith(("mean", "std", "unet.encoder.", "unet.decoder.", "input_norm."))]
+    bad = [name for name in wanted if name not in state or state[name].shape != own[name].shape]
+    if bad:
+        raise DataError(
+            f"{path.name} does not fit {model.spec.name}: {len(bad)} of {len(wanted)} tensors are missing or of "
+            f"another shape, e.g. {bad[0]}",
+            f"make it with: bcseg-edge pretrain --model {model.spec.name}",
+        )
+    heads = [name for name in own if name in state and state[name].shape == own[name].shape]
+    same_task = all(name in heads for name in own if name.startswith("class_head."))
+    model.load_state_dict({name: state[name] for name in (heads if same_task else wanted)}, strict=False)
+
+
 def _download_imagenet(model: SegmentationNet) -> None:
     name = model.spec.encoder
     try:

@@ -166,9 +166,7 @@ def predict_images(
     results = []
     for done, sample in enumerate(samples, start=1):
         image, truth = sample.load()
-        segmentation = predictor(image)
-        times_ms = segmentation.timings.network_ms, segmentation.timings.total_ms
-        results.append(measure_image(sample.name, sample.label, truth, segmentation.labels, times_ms))
+        results.append(measure_image(sample.name, sample.label, truth, predictor(image)))
         if progress is not None:
             progress(done, len(samples))
     return tuple(results)

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bcseg_edge.frames import BENIGN, MALIGNANT
+from bcseg_train.recipes import Loss
+
 IGNORE = 255  # label of padding: no part of the frame
+UNKNOWN_LESION = 254  # label of a lesion whose class nobody gave: a lesion to `lesion_dice_loss`, not counted elsewhere
 EPSILON = 1e-5
 
 
@@ -36,11 +40,41 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), labels, ignore_index=IGNORE)
 
 
-def combined_loss(logits: Tensor, labels: Tensor, dice: float, cross_entropy_weight: float) -> Tensor:
-    """`dice` times the Dice loss plus `cross_entropy_weight` times the cross-entropy."""
+def lesion_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """`dice_loss` of lesion against background, whatever the class; same arguments, any label above 0 is a lesion."""
+    probability = 1 - logits.float().softmax(1)[:, 0]  # [N, h, w]
+    counted = labels != IGNORE
+    truth = ((labels > 0) & counted).to(probability.dtype)
+    probability = probability * counted
+    overlap = (truth * probability).sum()
+    return 1 - 2 * overlap / (truth.sum() + probability.square().sum() + EPSILON)
+
+
+def lesion_class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Benign against malignant on lesion pixels: cross-entropy, mean per patch, then over the patches with a lesion.
+
+    Large lesions count no more than small ones, as in a reader's decision. Arguments as for `dice_loss`.
+    """
+    benign, malignant = labels == BENIGN, labels == MALIGNANT
+    known = (benign | malignant).float()
+    margin = (logits[:, MALIGNANT] - logits[:, BENIGN]).float()
+    each = functional.binary_cross_entropy_with_logits(margin, malignant.float(), reduction="none")  # [N, h, w]
+    pixels = known.sum((1, 2))  # [N]
+    per_patch = (each * known).sum((1, 2)) / pixels.clamp(min=1)
+    return per_patch.sum() / (pixels > 0).sum().clamp(min=1)
+
+
+def combined_loss(logits: Tensor, labels: Tensor, weights: Loss) -> Tensor:
+    """The weighted sum of the losses above; those without weight are not computed. Arguments as for `dice_loss`."""
+    known = labels.masked_fill(labels == UNKNOWN_LESION, IGNORE)
+    terms = (
+        (weights.dice, dice_loss, known),
+        (weights.cross_entropy, cross_entropy, known),
+        (weights.lesion_dice, lesion_dice_loss, labels),
+        (weights.lesion_class, lesion_class_loss, labels),
+    )
     loss = logits.new_zeros((), dtype=torch.float32)
-    if dice:
-        loss = loss + dice * dice_loss(logits, labels)
-    if cross_entropy_weight:
-        loss = loss + cross_entropy_weight * cross_entropy(logits, labels)
+    for weight, term, counted in terms:
+        if weight:
+            loss = loss + weight * term(logits, counted)
     return loss

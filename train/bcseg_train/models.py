@@ -9,6 +9,7 @@ from typing import cast
 import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import CLASSES
@@ -27,12 +28,14 @@ class ModelSpec:
         decoder_channels: of the five decoder blocks, deepest first.
         input_batchnorm: normalise the input with a BatchNorm2d(3) whose scale is frozen at one, as Keras's
             ResNeXt does ("bn_data"): 3 trainable biases, and equal parameter counts.
+        lesion_class_head: the decoder says where a lesion is, a head on the deepest features says which class.
     """
 
     name: str
     encoder: str
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
     input_batchnorm: bool = False
+    lesion_class_head: bool = False
 
 
 SPECS = {
@@ -41,7 +44,7 @@ SPECS = {
         ModelSpec("unet", "vgg16"),
         ModelSpec("resnext50", "resnext50_32x4d", input_batchnorm=True),
         ModelSpec("resnext101", "resnext101_32x4d", input_batchnorm=True),
-        ModelSpec("edge", "mobilenet_v2", decoder_channels=(128, 64, 32, 24, 16)),
+        ModelSpec("edge", "mobilenet_v2", decoder_channels=(128, 64, 32, 24, 16), lesion_class_head=True),
     )
 }
 
@@ -51,6 +54,27 @@ def find_spec(name: str) -> ModelSpec:
     if name not in SPECS:
         raise DataError(f"no model '{name}'", f"models: {', '.join(SPECS)}")
     return SPECS[name]
+
+
+class LesionClassHead(nn.Module):
+    """Malignant against benign from the encoder's deepest features: coarse, so that a lesion's pixels agree.
+
+    A local term for each cell plus a term for the whole window. No pixel of the decoder has a say: with one class
+    output per pixel the rims of benign lesions were called malignant (`EXPERIMENTS.md`).
+    """
+
+    def __init__(self, channels: int, hidden: int = 64) -> None:
+        super().__init__()
+        self.local = _two_layers(channels, hidden)
+        self.context = _two_layers(channels, hidden)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features `[N, C, h, w]` -> evidence `[N, 1, h, w]`: above zero malignant, below benign."""
+        return cast(Tensor, self.local(features) + self.context(features.mean((2, 3), keepdim=True)))
+
+
+def _two_layers(channels: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(hidden, 1, 1))
 
 
 class SegmentationNet(nn.Module):
@@ -64,7 +88,7 @@ class SegmentationNet(nn.Module):
     std: Tensor
     temperature: Tensor
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, classes: int = len(CLASSES)) -> None:
         super().__init__()
         self.spec = spec
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
@@ -74,8 +98,12 @@ class SegmentationNet(nn.Module):
         if spec.input_batchnorm:
             cast(nn.BatchNorm2d, self.input_norm).weight.requires_grad_(False)
         self.unet = smp.Unet(
-            spec.encoder, encoder_weights=None, decoder_channels=spec.decoder_channels, classes=len(CLASSES)
+            spec.encoder,
+            encoder_weights=None,
+            decoder_channels=spec.decoder_channels,
+            classes=1 if spec.lesion_class_head else classes,
         )
+        self.class_head = LesionClassHead(self.unet.encoder.out_channels[-1]) if spec.lesion_class_head else None
 
     def set_normalization(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         """Set what the encoder's weights were trained with (grey levels 0 to 1)."""
@@ -88,8 +116,19 @@ class SegmentationNet(nn.Module):
         return cast(Tensor, self.input_norm((grey.expand(-1, 3, -1, -1) - self.mean) / self.std))
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Patches `[N, 1, h, w]`, uint8 or float 0..255 -> logits float `[N, 3, h, w]`."""
-        return cast(Tensor, self.unet(self.normalize(patches))) / self.temperature
+        """Patches `[N, 1, h, w]`, uint8 or float 0..255 -> logits float `[N, 3, h, w]`.
+
+        With a class head the background's logit is minus the decoder's evidence for a lesion, and the class evidence c
+        stands as -c for benign and +c for malignant: every backend reads them like any other logits.
+        """
+        features = self.unet.encoder(self.normalize(patches))
+        masks: Tensor = self.unet.segmentation_head(self.unet.decoder(features))
+        if self.class_head is not None:
+            deepest = features[-1]
+            stride = masks.shape[-1] // deepest.shape[-1]
+            malignant = functional.interpolate(self.class_head(deepest), scale_factor=stride, mode="bilinear")
+            masks = torch.cat((-masks, -malignant, malignant), 1)
+        return masks / self.temperature
 
 
 def trainable_parameters(model: nn.Module) -> int:

@@ -30,15 +30,21 @@ class SegmentationModule(pl.LightningModule):
     """
 
     def __init__(
-        self, spec: ModelSpec, recipe: Recipe, steps_per_epoch: int, validation: ValidationFrames | None
+        self,
+        spec: ModelSpec,
+        recipe: Recipe,
+        steps_per_epoch: int,
+        validation: ValidationFrames | None,
+        classes: tuple[str, ...] = CLASSES,
     ) -> None:
         super().__init__()
         self.save_hyperparameters({"spec": dataclasses.asdict(spec), "recipe": recipe.model_dump(mode="json")})
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
         self.validation = validation
-        self.model = SegmentationNet(spec)
-        self.confusion = MulticlassConfusionMatrix(len(CLASSES))
+        self.classes = classes
+        self.model = SegmentationNet(spec, len(classes))
+        self.confusion = MulticlassConfusionMatrix(len(classes))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         recipe = self.recipe
@@ -73,7 +79,7 @@ class SegmentationModule(pl.LightningModule):
         return loss
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return combined_loss(logits, labels, self.recipe.loss.dice, self.recipe.loss.cross_entropy)
+        return combined_loss(logits, labels, self.recipe.loss)
 
     def val_dataloader(self) -> DataLoader[int] | list[DataLoader[int]]:
         """Each frame once over all processes; Lightning's own sampler repeats some, so that all get as many."""
@@ -106,7 +112,7 @@ class SegmentationModule(pl.LightningModule):
         iou = overlap / either.clamp(min=1)
         dice = 2 * overlap / (counts.sum(0) + counts.sum(1)).clamp(min=1)
         lesion_overlap = counts[1:, 1:].sum()
-        values = {f"val_iou_{name}": value for name, value in zip(CLASSES, iou, strict=True)}
+        values = {f"val_iou_{name}": value for name, value in zip(self.classes, iou, strict=True)}
         values["val_mean_iou"] = iou.mean()
         values["val_mean_dice"] = dice.mean()
         values["val_lesion_iou"] = lesion_overlap / (counts.sum() - counts[0, 0]).clamp(min=1)

@@ -47,6 +47,8 @@ class Loss(_Section):
 
     dice: float = Field(default=1.0, ge=0)
     cross_entropy: float = Field(default=0.0, ge=0)
+    lesion_dice: float = Field(default=0.0, ge=0)
+    lesion_class: float = Field(default=0.0, ge=0)
 
 
 class Recipe(_Section):
@@ -67,6 +69,7 @@ class Recipe(_Section):
     warmup_epochs: float = Field(default=0.0, ge=0)
     gradient_clip: float = Field(default=0.0, ge=0)  # norm, 0: none
     average_decay: float = Field(default=0.0, ge=0, lt=1)  # of an exponential moving average of the weights, 0: none
+    other_lesions: float = Field(default=0.0, ge=0)  # lesions of other organs, class unknown, per training image
     loss: Loss = Loss()
     augmentation: Augmentation | None = None
 
@@ -76,7 +79,7 @@ class Recipe(_Section):
             raise ValueError(f"window_hw {self.window_hw} must be positive multiples of 32")
         if (self.sampling == "whole_frame") != (self.tiling == "frame"):
             raise ValueError(f"sampling {self.sampling} does not go with tiling {self.tiling}")
-        if not self.loss.dice + self.loss.cross_entropy:
+        if not any(self.loss.model_dump().values()):
             raise ValueError("loss has no term above zero")
         return self
 

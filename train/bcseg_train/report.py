@@ -18,6 +18,7 @@ from bcseg_train.busi import Sample
 from bcseg_train.lesion_metrics import IMAGE_CLASSES, IOU_FOUND
 from bcseg_train.metrics import PAPER_PATCH_PX, PixelFigures, iou
 from bcseg_train.predictors import Predictor
+from bcseg_train.reliability import BINS, RIGHT_SHARE, Reliability
 from bcseg_train.scores import ImageResult
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def write_report(
     drawn = [
         *figures.draw_images(evaluation.images, samples, predictor, folder),
         charts.draw_bars(evaluation.scores, folder),
+        charts.draw_reliability(evaluation.scores, folder),
         *charts.draw_curves(model_path, folder),
     ]
     write_text_atomic(folder / "report.md", markdown(evaluation, sorted(drawn)))
@@ -98,6 +100,10 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
             "order": IMAGE_CLASSES,
             "truth_by_predicted": scores.images_by_class,
             "accuracy": scores.image_accuracy,
+        },
+        "reliability": {
+            "pixels": _reliability_dict(scores.pixel_reliability),
+            "lesions": _reliability_dict(scores.lesion_reliability),
         },
         "median_ms": {"network": scores.network_ms_median, "frame": scores.total_ms_median},
         "accuracy": evaluation.accuracy().model_dump(),
@@ -137,6 +143,12 @@ def markdown(evaluation: Evaluation, figure_paths: Iterable[Path] = ()) -> str:
         _class_table(evaluation),
         f"Right: {percent(scores.image_accuracy)} %. An image's class is the one with the larger lesion area, "
         "normal where no lesion was found.",
+        "## Confidence",
+        _reliability_table(evaluation),
+        f"Temperature {passport.temperature:.3g}. Expected calibration error: pixels "
+        f"{number(scores.pixel_reliability.expected_calibration_error)}, lesions "
+        f"{number(scores.lesion_reliability.expected_calibration_error)}. A pixel labelled a lesion is right if the "
+        f"truth gives it that label, a predicted lesion if more than {RIGHT_SHARE:.0%} of its pixels are.",
     ]
     pictures = [f"![{path.stem}]({path.name})" for path in figure_paths]
     if pictures:
@@ -191,7 +203,7 @@ def _iou_table(evaluation: Evaluation) -> str:
         f"{PAPER_DICE_PERCENT[name]:.2f}" if name in PAPER_DICE_PERCENT else "-" for name in PAPER_IOU_PERCENT
     ]
     rows.append(["mean Dice", *paper_dice, *(percent(pool.mean_dice) for pool in pools)])
-    return _table(
+    return table(
         [
             "",
             *(f"paper: {name}" for name in PAPER_IOU_PERCENT),
@@ -209,7 +221,7 @@ def _pixel_table(evaluation: Evaluation) -> str:
         dices = [*pool.dice, pool.mean_dice, pool.lesion_dice]
         rows.append([f"{title}: IoU", percent(pool.pixel_accuracy), *map(percent, ious)])
         rows.append([f"{title}: Dice", "", *map(percent, dices)])
-    return _table(["pooled over", "pixel accuracy", *CLASSES, "mean", "lesion"], rows)
+    return table(["pooled over", "pixel accuracy", *CLASSES, "mean", "lesion"], rows)
 
 
 def _lesion_table(evaluation: Evaluation) -> str:
@@ -226,17 +238,40 @@ def _lesion_table(evaluation: Evaluation) -> str:
             ),
         )
     ]
-    return _table(["matched by", "lesions", "found", "sensitivity %", "false lesions per image"], rows)
+    return table(["matched by", "lesions", "found", "sensitivity %", "false lesions per image"], rows)
 
 
 def _class_table(evaluation: Evaluation) -> str:
     rows = [
         [name, *map(str, counts)] for name, counts in zip(IMAGE_CLASSES, evaluation.scores.images_by_class, strict=True)
     ]
-    return _table(["truth \\ predicted", *IMAGE_CLASSES], rows)
+    return table(["truth \\ predicted", *IMAGE_CLASSES], rows)
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _reliability_table(evaluation: Evaluation) -> str:
+    curves = (evaluation.scores.pixel_reliability, evaluation.scores.lesion_reliability)
+    rows = []
+    for index in range(BINS):
+        if not any(curve.counts[index] for curve in curves):
+            continue
+        cells = [f"{index / BINS:.1f} to {(index + 1) / BINS:.1f}"]
+        for curve in curves:
+            cells += [str(curve.counts[index]), percent(curve.confidence[index]), percent(curve.accuracy[index])]
+        rows.append(cells)
+    header = ["confidence", "pixels", "mean %", "right %", "lesions", "mean %", "right %"]
+    return table(header, rows)
+
+
+def _reliability_dict(curve: Reliability) -> dict[str, Any]:
+    return {
+        "counts": curve.counts.tolist(),
+        "confidence": curve.confidence.tolist(),
+        "accuracy": curve.accuracy.tolist(),
+        "expected_calibration_error": curve.expected_calibration_error,
+    }
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 

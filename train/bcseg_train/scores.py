@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from bcseg_edge.frames import CLASSES, UInt8Array
+from bcseg_edge.frames import CLASSES, Segmentation, UInt8Array
 from bcseg_train.lesion_metrics import (
     LesionCounts,
     hausdorff95_px,
@@ -27,6 +27,7 @@ from bcseg_train.metrics import (
     pooled_lesion_iou,
     pooled_mean_iou,
 )
+from bcseg_train.reliability import Reliability, empty, lesion_reliability, pixel_reliability
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class ImageResult:
         lesions, lesions_by_class: found and invented, whatever the class and within it.
         hausdorff95_px: NaN unless truth and prediction both hold a lesion.
         network_ms, total_ms: time of the network and of the whole frame path.
+        pixel_reliability, lesion_reliability: confidence against being right.
     """
 
     name: str
@@ -55,6 +57,8 @@ class ImageResult:
     hausdorff95_px: float
     network_ms: float = 0.0
     total_ms: float = 0.0
+    pixel_reliability: Reliability = field(default_factory=empty)
+    lesion_reliability: Reliability = field(default_factory=empty)
 
     @property
     def lesion_iou(self) -> float:
@@ -74,6 +78,8 @@ class Scores:
         lesions, lesions_by_class: summed counts.
         hausdorff95_px: mean over `hausdorff95_images` images.
         images_by_class: `[truth][predicted]` counts in the order normal, benign, malignant.
+        pixel_reliability: over all pixels labelled a lesion.
+        lesion_reliability: over all predicted lesions.
     """
 
     images: int
@@ -89,6 +95,8 @@ class Scores:
     images_by_class: tuple[tuple[int, ...], ...]
     network_ms_median: float
     total_ms_median: float
+    pixel_reliability: Reliability
+    lesion_reliability: Reliability
 
     @property
     def lesion_sensitivity(self) -> float:
@@ -128,6 +136,8 @@ class Scores:
             "false_lesions_per_image": self.false_lesions_per_image,
             "hausdorff95_px": self.hausdorff95_px,
             "image_accuracy": self.image_accuracy,
+            "calibration_error_pixels": self.pixel_reliability.expected_calibration_error,
+            "calibration_error_lesions": self.lesion_reliability.expected_calibration_error,
         }
         return {name: round(value, 6) for name, value in figures.items() if np.isfinite(value)}
 
@@ -136,15 +146,10 @@ def measure_image(
     name: str,
     truth_class: int,
     truth: UInt8Array,
-    predicted: UInt8Array,
-    times_ms: tuple[float, float] = (0.0, 0.0),
+    segmentation: Segmentation,
 ) -> ImageResult:
-    """Count everything on one image.
-
-    Args:
-        truth, predicted: labels uint8 `[H, W]`.
-        times_ms: network and whole frame path.
-    """
+    """Count everything on one image; `truth` holds labels uint8 `[H, W]`, as `segmentation` does."""
+    predicted = segmentation.labels
     return ImageResult(
         name=name,
         hw=(truth.shape[0], truth.shape[1]),
@@ -155,8 +160,10 @@ def measure_image(
         lesions=match_lesions(truth, predicted),
         lesions_by_class=match_lesions_by_class(truth, predicted),
         hausdorff95_px=hausdorff95_px(truth, predicted),
-        network_ms=times_ms[0],
-        total_ms=times_ms[1],
+        network_ms=segmentation.timings.network_ms,
+        total_ms=segmentation.timings.total_ms,
+        pixel_reliability=pixel_reliability(truth, predicted, segmentation.confidence),
+        lesion_reliability=lesion_reliability(truth, predicted, segmentation.confidence),
     )
 
 
@@ -180,6 +187,8 @@ def score(images: Sequence[ImageResult], seed: int = 0) -> Scores:
         images_by_class=tuple(tuple(row) for row in classes.tolist()),
         network_ms_median=float(np.median([image.network_ms for image in images])),
         total_ms_median=float(np.median([image.total_ms for image in images])),
+        pixel_reliability=sum((image.pixel_reliability for image in images), empty()),
+        lesion_reliability=sum((image.lesion_reliability for image in images), empty()),
     )
 
 

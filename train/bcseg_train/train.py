@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +19,20 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
 
 from bcseg_edge.errors import BcsegError, DataError
+from bcseg_edge.frames import CLASSES
 from bcseg_edge.sinks.folder import make_folder
 from bcseg_edge.tiling import TileGrid
 from bcseg_train.busi import Sample, read_busi
-from bcseg_train.dataset import EpochSampler, TrainingPatches, ValidationFrames
-from bcseg_train.encoder_weights import load_encoder_weights
+from bcseg_train.dataset import EpochSampler, LabelledImage, TrainingPatches, ValidationFrames
+from bcseg_train.encoder_weights import load_encoder_weights, load_pretrained
 from bcseg_train.logs import metrics_logger
-from bcseg_train.models import find_spec
+from bcseg_train.models import ModelSpec, find_spec
 from bcseg_train.module import SegmentationModule
+from bcseg_train.pretraining_sets import lesions_elsewhere
 from bcseg_train.recipes import Recipe, load_recipe
 from bcseg_train.resume import LAST, AtomicCheckpoints, checkpoint_to_resume
 from bcseg_train.split import find_split_file, group_near_duplicates, make_split, read_split, select
+from bcseg_train.temperature import calibrate_checkpoint
 
 SELECT_BY = "val_mean_iou"
 STATISTICS_FRAMES = 64  # enough for batch-norm statistics of a 256x320 window
@@ -45,6 +49,8 @@ class TrainOptions:
         recipe: shipped recipe name or a TOML file.
         split: split CSV; None: `busi_split.csv` in or beside `data`, else a seeded grouped split.
         encoder_weights: imagenet, none or a file.
+        pretrained: checkpoint of `pretrain.pretrain`: encoder, decoder and normalisation start from it.
+        other_lesions: folder of other organs' images for a recipe that mixes them in (`Recipe.other_lesions`).
         resume: continue from `output/last.ckpt`.
         epochs: overrides the recipe's (its schedule stretches with it).
         seed: of weights, order and augmentation.
@@ -61,6 +67,8 @@ class TrainOptions:
     recipe: str = "strong"
     split: Path | None = None
     encoder_weights: str = "none"
+    pretrained: Path | None = None
+    other_lesions: Path | None = None
     resume: bool = False
     epochs: int | None = None
     seed: int = 0
@@ -97,23 +105,49 @@ class Interrupted(BcsegError):
 
 
 def train(options: TrainOptions) -> TrainResult:
-    """Train a model.
+    """Train a model; after its last epoch the best checkpoint gets its confidence temperature, fitted on val.
 
     Raises:
         DataError: anything wrong with data, recipe, weights, resume or the output folder; always before training.
         Interrupted: Ctrl-C or SIGTERM.
     """
+    recipe = recipe_of(options)
+    if options.other_lesions is not None and not recipe.other_lesions:
+        raise DataError(
+            f"recipe {recipe.name} mixes in no images of other organs",
+            "leave --other-lesions out, or set other_lesions in the recipe",
+        )
+    training, validation = split_samples(options.data, options.split, options.seed)
+    others = lesions_elsewhere(options.other_lesions, options.seed)[0] if options.other_lesions else []
+    result = fit(options, find_spec(options.model), recipe, TrainingData(training, validation, tuple(others)))
+    if result.rank == 0 and result.epochs >= recipe.epochs:
+        calibrate_checkpoint(result.best, validation)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What a run learns from and is measured on; `classes` names the labels' values."""
+
+    training: Sequence[LabelledImage]
+    validation: Sequence[LabelledImage]
+    others: Sequence[LabelledImage] = ()
+    classes: tuple[str, ...] = CLASSES
+
+
+def recipe_of(options: TrainOptions) -> Recipe:
+    """The recipe that `options` name, with its number of epochs; DataError where there is none."""
     recipe = load_recipe(options.recipe)
-    if options.epochs is not None:
-        recipe = recipe.model_copy(update={"epochs": options.epochs})
-    spec = find_spec(options.model)
+    return recipe if options.epochs is None else recipe.model_copy(update={"epochs": options.epochs})
+
+
+def fit(options: TrainOptions, spec: ModelSpec, recipe: Recipe, data: TrainingData) -> TrainResult:
+    """Train `spec` on `data`; raises as `train` does."""
     checkpoint = checkpoint_to_resume(options.output, options.resume, spec, recipe)
     keeper = _keep(options.output, "best", monitor=SELECT_BY, mode="max")
     trainer = _trainer(options, recipe, keeper, checkpoint)
     _check_processes(trainer)
-    training, validation = split_samples(options.data, options.split, options.seed)
-    if options.max_images is not None:
-        training, validation = _thin(training, options.max_images), _thin(validation, options.max_images)
+    training, validation = _thin(data.training, options.max_images), _thin(data.validation, options.max_images)
     if len(validation) < trainer.world_size:
         raise DataError(
             f"{len(validation)} validation images cannot be shared by {trainer.world_size} processes",
@@ -122,12 +156,14 @@ def train(options: TrainOptions) -> TrainResult:
     make_folder(options.output)
     pl.seed_everything(options.seed, workers=True, verbose=False)
 
-    patches = TrainingPatches(training, recipe, options.seed)
+    patches = TrainingPatches(training, recipe, options.seed, data.others)
     loader = _training_loader(patches, recipe, options)
     steps_per_epoch = -(-len(patches) // (recipe.batch_size * trainer.world_size))
-    module = SegmentationModule(spec, recipe, steps_per_epoch, ValidationFrames(validation))
+    module = SegmentationModule(spec, recipe, steps_per_epoch, ValidationFrames(validation), data.classes)
     if checkpoint is None:
         load_encoder_weights(module.model, options.encoder_weights, _statistics_patches(patches, recipe))
+        if options.pretrained is not None:
+            load_pretrained(module.model, options.pretrained)
     module.model.to(memory_format=torch.channels_last)
     _fit(trainer, module, loader, checkpoint, options.output)
     best_score = keeper.best_model_score
@@ -186,8 +222,10 @@ def _keep(output: Path, name: str, monitor: str | None = None, mode: str = "min"
     return ModelCheckpoint(output, filename=name, monitor=monitor, mode=mode, enable_version_counter=False)
 
 
-def _thin(samples: list[Sample], count: int) -> list[Sample]:
-    """`count` samples evenly over the list, so that every class is there."""
+def _thin(samples: Sequence[LabelledImage], count: int | None) -> Sequence[LabelledImage]:
+    """`count` samples evenly over the list, so that every class is there; all of them where it is None."""
+    if count is None:
+        return samples
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
     return [samples[index] for index in chosen]
 

@@ -9,7 +9,22 @@ from typing import Annotated
 
 import typer
 
-from bcseg_edge.cli import build, calibrate, doctor, evaluate, export, inspect, parity, run, split, train
+from bcseg_edge.cli import (
+    bench,
+    build,
+    calibrate,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    parity,
+    pretrain,
+    replay,
+    robustness,
+    run,
+    split,
+    train,
+)
 from bcseg_edge.errors import BcsegError
 
 _DEBUG = "--debug"
@@ -23,13 +38,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("replay")(replay.replay)
 app.command("train")(train.train)
+app.command("pretrain")(pretrain.pretrain)
 app.command("split")(split.split)
 app.command("evaluate")(evaluate.evaluate)
+app.command("robustness")(robustness.robustness)
 app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("parity")(parity.parity)
 app.command("build")(build.build)
+app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 
@@ -54,14 +73,19 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 a fault, 2 wrong use or input, 3 a failed gate, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a fault, 2 wrong use or input, 3 a failed gate, 4 no live source.
+
+    130 and 143 are Ctrl-C and SIGTERM.
+    """
     # Decoders complain on stderr in their own words; what matters of it is in our errors.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # A camera that stops answering is noticed after this many seconds instead of ten.
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "3")
     arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]
     debug = len(arguments) < len(sys.argv) - 1
     try:
-        app(args=arguments, prog_name="bcseg-edge")
+        app(args=_with_camera(arguments), prog_name="bcseg-edge")
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
@@ -69,6 +93,16 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         sys.exit(_report(error, debug))
+
+
+def _with_camera(arguments: list[str]) -> list[str]:
+    """`--camera` alone means camera 0; typer has no option whose value may be left out."""
+    filled = []
+    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        filled.append(argument)
+        if argument == "--camera" and following.startswith("-"):
+            filled.append("0")
+    return filled
 
 
 def _report(error: Exception, debug: bool) -> int:

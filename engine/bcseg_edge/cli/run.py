@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from bcseg_edge.cli import run_outputs as out
+from bcseg_edge.cli.live import DEADLINE_MS, LiveArguments, run_live
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
     from bcseg_edge.sources import Source
 
 _SOURCE_HELP = (
-    "An image, a folder of images, a glob in quotes, a video file, or phantom:640x480@30 (a simulated cine; "
-    "options as in 'phantom:640x480@30?seed=1&lesion=malignant&frames=300')."
+    "An image, a folder of images, a glob in quotes, a video or DICOM file, phantom:640x480@30 (a simulated cine; "
+    "options as in 'phantom:640x480@30?seed=1&lesion=malignant&frames=300'), or live: "
+    "'camera:0?size=1280x720&fps=30&format=MJPG', /dev/video0, csi:0, rtsp://..., igtl://HOST:18944, watch:FOLDER."
 )
 
 
@@ -43,18 +47,47 @@ def run(
     ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one line of JSON.")] = False,
+    camera: Annotated[str | None, typer.Option(metavar="[N|DEVICE]", help="Live from a camera; 0 by default.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Play a video or the phantom as a camera would.")] = False,
+    deadline: Annotated[float, typer.Option(help="Live: oldest a shown result may be, ms.")] = DEADLINE_MS,
+    crop: Annotated[str | None, typer.Option(help="Live: segment x,y,w,h only, or auto to find the image.")] = None,
+    health: Annotated[Path | None, typer.Option(help="Live: JSON file with the state, replaced each second.")] = None,
+    reconnect: Annotated[
+        float, typer.Option(help="Live: seconds without a frame until it gives up; 0 at the first loss.")
+    ] = math.inf,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Live: no process of its own for the backend, no supervision.")
+    ] = False,
+    lanes: Annotated[int | None, typer.Option(min=1, max=8, help="Live: frames computed at once; 2 on a CPU.")] = None,
+    display: out.Display = False,
+    view: out.View = None,
+    view_token: out.ViewToken = None,
+    view_cert: out.ViewCert = None,
+    view_key: out.ViewKey = None,
+    black_box: out.BlackBox = None,
+    black_box_seconds: out.BlackBoxSeconds = 60.0,
+    smooth: out.Smooth = None,
+    track: out.Track = True,
+    deidentify: out.Deidentify = False,
+    mask: out.Mask = None,
 ) -> None:
     """Segment frames; write overlays, labels and JSON lines; print what was found and how fast.
 
-    Exits with 2 where the source could not be read completely, and with 130 after Ctrl-C; what was written is whole.
+    Cameras and streams, and with --live a video or the phantom, run until they end or Ctrl-C comes: the newest frame
+    wins, and no result is shown that is older than --deadline.
+
+    Exits with 2 where the source could not be read completely, with 4 where a live one is gone, and with 130 after
+    Ctrl-C; what was written is whole.
     """
     from rich.console import Console
 
     from bcseg_edge import Segmenter, load_model, open_source, pipeline
     from bcseg_edge.errors import DataError, SourceError
-    from bcseg_edge.models import find_model
     from bcseg_edge.sinks import open_sinks
+    from bcseg_edge.sources.devices import is_live
 
+    if camera is not None:
+        source = camera if camera.startswith("/dev/") else f"camera:{camera}"
     if not source:
         raise SourceError(
             "run needs a SOURCE", "without data or hardware: bcseg-edge run phantom:640x480@30 --output out"
@@ -62,16 +95,53 @@ def run(
     if spacing is not None and not 0 < spacing < math.inf:
         raise DataError(f"--spacing {spacing:g} mm is not a pixel's size", "give millimetres per pixel, e.g. 0.08")
     messages = Console(stderr=True)
+    wanted = cast("Precision | None", precision)  # `find_model` refuses any other text
+    outputs = out.OutputOptions(
+        display=display,
+        view=view,
+        view_token=view_token,
+        view_cert=view_cert,
+        view_key=view_key,
+        black_box=black_box,
+        black_box_seconds=black_box_seconds,
+        smooth_ms=smooth,
+        track=track,
+        deidentify=deidentify,
+        masks=tuple(mask or ()),
+    )
+    if live or is_live(source):
+        arguments = LiveArguments(
+            model=str(_file_of(model, backend, wanted)),
+            backend=backend,
+            tiling=tiling,
+            threads=threads,
+            output=output,
+            spacing_mm=spacing,
+            max_frames=max_frames,
+            deadline_ms=deadline,
+            crop=crop,
+            health=health,
+            reconnect_s=reconnect,
+            in_process=in_process,
+            lanes=lanes,
+            as_json=as_json,
+            outputs=outputs,
+        )
+        with _stop_signals() as stopped_by:
+            raise typer.Exit(run_live(source, arguments, messages, stopped_by))
+    out.check_offline(outputs)
     with ExitStack() as opened:
-        frames = opened.enter_context(open_source(source))
-        wanted = cast("Precision | None", precision)  # `find_model` refuses any other text
-        file = _plan_of(model, wanted) if backend == "tensorrt" else find_model(model, backend, wanted)
+        given = opened.enter_context(open_source(source))
+        frames = out.masked_source(given, outputs)
+        file = _file_of(model, backend, wanted)
         loaded = opened.enter_context(load_model(file, backend, threads, wanted))
         segmenter = Segmenter(loaded, cast("Tiling | None", tiling))  # which refuses any other text
-        warnings = _warnings(loaded.passport)
+        warnings = passport_warnings(loaded.passport)
         for warning in warnings:
             _tell(messages, f"warning: {warning}")
         sinks = [] if output is None else open_sinks(output, frames.frame_hz)
+        if output is not None:
+            sinks += out.dicom_sinks(output, given, loaded.passport, deidentify)
         on_frame = opened.enter_context(_progress(messages, frames, max_frames))
         should_stop = opened.enter_context(_stop_signals())
         summary = pipeline.run(
@@ -98,6 +168,13 @@ def run(
     else:
         Console().print(_table(facts, summary))
     raise typer.Exit(_exit_code(summary, should_stop()))
+
+
+def _file_of(model: str, backend: str, precision: Precision | None) -> Path:
+    """The model file that fits; with `tensorrt` its plan, built on first use."""
+    from bcseg_edge.models import find_model
+
+    return _plan_of(model, precision) if backend == "tensorrt" else find_model(model, backend, precision)
 
 
 def _plan_of(model: str, precision: Precision | None = None) -> Path:
@@ -127,7 +204,8 @@ def _exit_code(summary: RunSummary, stopped_by: int) -> int:
     return 2 if summary.problems or not summary.frames else 0
 
 
-def _warnings(passport: Passport) -> list[str]:
+def passport_warnings(passport: Passport) -> list[str]:
+    """What a user has to know of a model before relying on it, one sentence each."""
     if isinstance(passport.parity, str):
         return [f"model {passport.name}: parity with its reference is not measured; do not rely on its labels"]
     if not passport.parity.passed:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bcseg_edge.cli.extras import load_extra
+
+if TYPE_CHECKING:
+    from bcseg_train.train import TrainResult
 
 
 def train(
@@ -21,6 +24,12 @@ def train(
         Path | None, typer.Option(help="Split CSV; by default busi_split.csv in or beside the data.")
     ] = None,
     encoder_weights: Annotated[str, typer.Option(help="imagenet (downloads), none, or a file.")] = "none",
+    pretrained: Annotated[
+        Path | None, typer.Option(help="Start from a checkpoint of pretrain, or of another train run.")
+    ] = None,
+    other_lesions: Annotated[
+        Path | None, typer.Option(help="Folder of the pre-training sets: mix thyroid nodules in, class unknown.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT/last.ckpt.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order and augmentation.")] = 0,
@@ -49,6 +58,8 @@ def train(
             recipe=recipe,
             split=split,
             encoder_weights=encoder_weights,
+            pretrained=pretrained,
+            other_lesions=other_lesions,
             resume=resume,
             epochs=epochs,
             seed=seed,
@@ -62,7 +73,12 @@ def train(
             stop_after_epochs=stop_after_epochs,
         )
     )
-    if result.rank != 0:  # one process of several speaks for all
+    tell(result, as_json)
+
+
+def tell(result: TrainResult, as_json: bool) -> None:
+    """Print where the checkpoints are; one process of several speaks for all."""
+    if result.rank != 0:
         return
     if as_json:
         best_mean_iou = None if math.isnan(result.best_mean_iou) else result.best_mean_iou

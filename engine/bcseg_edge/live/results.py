@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from bcseg_edge.frames import Frame, Segmentation
+from bcseg_edge.frames import Frame, Segmentation, UInt8Array
 from bcseg_edge.lesions import Lesion
 
 
@@ -33,6 +33,9 @@ class LiveResult:
         track_ids: a number for each of `lesions`, the same for the same lesion over time; empty where not tracked.
         age_ms: from the frame's capture to the result.
         stages_ms: milliseconds by stage name: `wait`, `split`, `network`, `stitch`, `lesions`.
+        computed_labels: what the backend said, uint8 `[H, W]`, where tracking or smoothing put something else into
+            `segmentation`; None where it is the same.
+        crop_xywh: the part of the frame that was segmented, px; None for all of it.
     """
 
     frame: Frame
@@ -42,6 +45,8 @@ class LiveResult:
     track_ids: tuple[int, ...] = ()
     age_ms: float = 0.0
     stages_ms: dict[str, float] = field(default_factory=dict)
+    computed_labels: UInt8Array | None = None
+    crop_xywh: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

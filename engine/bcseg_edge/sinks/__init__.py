@@ -8,11 +8,12 @@ from typing import Protocol
 
 from bcseg_edge.frames import Frame, Segmentation
 from bcseg_edge.lesions import Lesion
+from bcseg_edge.sinks.earlier import remove_earlier_run
 from bcseg_edge.sinks.jsonl import JsonLinesSink
-from bcseg_edge.sinks.labels import LabelSink
-from bcseg_edge.sinks.overlay import OverlayImageSink, OverlayVideoSink
+from bcseg_edge.sinks.overlay import OverlayVideoSink, overlay_picture
+from bcseg_edge.sinks.png import PngSink, label_picture
 
-__all__ = ["JsonLinesSink", "LabelSink", "OverlayImageSink", "OverlayVideoSink", "Sink", "open_sinks"]
+__all__ = ["JsonLinesSink", "OverlayVideoSink", "PngSink", "Sink", "label_picture", "open_sinks", "overlay_picture"]
 
 
 class Sink(Protocol):
@@ -26,7 +27,7 @@ class Sink(Protocol):
 
 
 def open_sinks(output: Path, frame_hz: float | None) -> list[Sink]:
-    """The files of one run in the folder `output`, which is made; files of the same name are replaced.
+    """The files of one run in the folder `output`, which is made; what an earlier run wrote there goes.
 
     - `overlay.mp4` for a moving source, `overlay/NAME.png` for still images
     - `labels/NAME.png`
@@ -37,12 +38,13 @@ def open_sinks(output: Path, frame_hz: float | None) -> list[Sink]:
         frame_hz: frames per second of a moving source, None for still images.
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written, or what an earlier run left in it cannot be removed.
     """
+    remove_earlier_run(output)
     overlay: Sink
     if frame_hz is None:
-        overlay = OverlayImageSink(output / "overlay")
+        overlay = PngSink(output / "overlay", overlay_picture)
     else:
         overlay = OverlayVideoSink(output / "overlay.mp4", frame_hz)
     # The one that holds an open file comes last: nothing has to be undone where another cannot be made.
-    return [overlay, LabelSink(output / "labels"), JsonLinesSink(output / "results.jsonl")]
+    return [overlay, PngSink(output / "labels", label_picture), JsonLinesSink(output / "results.jsonl")]

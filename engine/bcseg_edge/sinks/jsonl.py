@@ -6,13 +6,18 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bcseg_edge.errors import DataError
 from bcseg_edge.files import atomic_path
 from bcseg_edge.frames import Frame, Segmentation
 from bcseg_edge.lesions import Lesion
 from bcseg_edge.sinks.folder import make_folder
+
+if TYPE_CHECKING:
+    from bcseg_edge.live.results import LiveResult
 
 SCHEMA_VERSION = 1
 
@@ -48,6 +53,26 @@ def frame_record(frame: Frame, segmentation: Segmentation, lesions: Sequence[Les
     }
 
 
+def live_record(result: LiveResult) -> dict[str, Any]:
+    """One live result as JSON values: the keys of `frame_record`, and these.
+
+    | key | value |
+    |---|---|
+    | `validity` | `ok`, `frozen`, `blank`, `stale` or `lost`; the last three have no lesions |
+    | `age_ms` | from the frame's capture to the result |
+    | `crop_xywh` | the part that was segmented, px; null for all of the frame |
+    | `lesions[].track_id` | the same for the same lesion over time; absent where not tracked |
+    """
+    segmentation = result.segmentation or Segmentation(
+        np.zeros(result.frame.image.shape[:2], np.uint8), np.ones(result.frame.image.shape[:2], np.float32)
+    )
+    record = frame_record(result.frame, segmentation, result.lesions)
+    for lesion, track_id in zip(record["lesions"], result.track_ids, strict=False):
+        lesion["track_id"] = track_id
+    crop = None if result.crop_xywh is None else list(result.crop_xywh)
+    return {**record, "validity": result.validity.value, "age_ms": round(result.age_ms, 3), "crop_xywh": crop}
+
+
 class JsonLinesSink:
     """Writes `frame_record` lines; the file gets its name when the sink is closed.
 
@@ -63,11 +88,18 @@ class JsonLinesSink:
         make_folder(path.parent)
         self._pending = ExitStack()
         temporary = self._pending.enter_context(atomic_path(path))
-        self._stream = self._pending.enter_context(temporary.open("w", encoding="utf-8"))
+        self._stream = self._pending.enter_context(temporary.open("w", encoding="utf-8", buffering=1))
 
     def write(self, frame: Frame, segmentation: Segmentation, lesions: Sequence[Lesion]) -> None:
         """Add one line; DataError where that fails."""
-        line = json.dumps(frame_record(frame, segmentation, lesions), separators=(",", ":"), allow_nan=False)
+        self._write(frame_record(frame, segmentation, lesions))
+
+    def write_result(self, result: LiveResult) -> None:
+        """Add one line for a live result, with or without a segmentation; DataError where that fails."""
+        self._write(live_record(result))
+
+    def _write(self, record: dict[str, Any]) -> None:
+        line = json.dumps(record, separators=(",", ":"), allow_nan=False)
         try:
             self._stream.write(line + "\n")
         except OSError as error:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from bcseg_edge.errors import SourceError
+from bcseg_edge.sources.devices import is_live, make_live_source
+from bcseg_edge.sources.dicom import DicomSource, is_dicom
 from bcseg_edge.sources.images import IMAGE_SUFFIXES, ImageSource, find_images, glob_images
+from bcseg_edge.sources.live import LiveSource
 from bcseg_edge.sources.phantom import GRAMMAR, PhantomSource, parse_phantom
 from bcseg_edge.sources.source import Source
 from bcseg_edge.sources.video import VideoSource
 
-__all__ = ["ImageSource", "PhantomSource", "Source", "VideoSource", "open_source"]
+__all__ = ["DicomSource", "ImageSource", "LiveSource", "PhantomSource", "Source", "VideoSource", "open_source"]
 
-_LIVE = re.compile(r"(camera|csi):|/dev/video|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_DICOM_SUFFIXES = (".dcm", ".dicom")
-_HINT = f"give an image, a folder, a glob in quotes, a video file or {GRAMMAR.split('?')[0]}"
+_HINT = (
+    "give an image, a folder, a glob in quotes, a video or DICOM file, a camera (camera:0), a stream or "
+    f"{GRAMMAR.split('?')[0]}"
+)
 
 
 def open_source(spec: str) -> Source:
@@ -25,17 +28,23 @@ def open_source(spec: str) -> Source:
     - `phantom:640x480@30?seed=1&lesion=malignant`: a simulated cine; see `PhantomSpec` for the options
     - a folder: its images in natural order (`2.png` before `10.png`), BUSI's mask files left out
     - an image file; 8 bits, grey, colour or palette; transparency is put on black
+    - a DICOM file, one frame or many: see `DicomSource`
     - any other file: a video, read by OpenCV
     - a glob such as `scans/*.png`: images
+    - `camera:0?size=1280x720&fps=30&format=MJPG`, `/dev/video2`, `csi:0`, `rtsp://...` and other URLs that FFmpeg
+      reads, `igtl://HOST:18944/DEVICE`, `watch:FOLDER`: a `LiveSource`, opened
 
     Raises:
-        SourceError: nothing there, nothing readable in it, or a kind that this version does not read
-            (cameras, streams, DICOM).
+        SourceError: nothing there, or nothing readable in it.
+        SourceLost: a live source is not there.
+        BackendUnavailable: a live source needs a package that is missing.
     """
     if spec.lower().startswith("phantom:"):
         return PhantomSource(parse_phantom(spec))
-    if _LIVE.match(spec):
-        raise SourceError(f"this version does not read cameras or streams yet: {spec}", _HINT)
+    if is_live(spec):
+        live = make_live_source(spec)
+        live.open()
+        return live
     return _opener(spec)()
 
 
@@ -44,22 +53,11 @@ def _opener(spec: str) -> Callable[[], Source]:
     if path.is_dir():
         return lambda: ImageSource(find_images(path), str(path))
     if path.is_file():
-        if _is_dicom(path):
-            raise SourceError(f"this version does not read DICOM yet: {path}", "convert it to a video or to PNG")
+        if is_dicom(path):
+            return lambda: DicomSource(path)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             return lambda: ImageSource([path], str(path))
         return lambda: VideoSource(path)
     if any(character in spec for character in "*?["):
         return lambda: ImageSource(glob_images(str(path)), spec)
     raise SourceError(f"no such file or folder: {spec!r}", _HINT)
-
-
-def _is_dicom(path: Path) -> bool:
-    """By suffix, or by the `DICM` after the 128-byte preamble (DICOM PS3.10, 7.1)."""
-    if path.suffix.lower() in _DICOM_SUFFIXES:
-        return True
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}", "check its permissions") from error

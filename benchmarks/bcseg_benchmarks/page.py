@@ -1,0 +1,254 @@
+"""The report as one HTML page that needs nothing beside itself."""
+
+from __future__ import annotations
+
+from html import escape
+
+from bcseg_benchmarks.figures import (
+    Table,
+    above_backend,
+    cross_table,
+    distribution_table,
+    footnotes,
+    marked,
+    peer_models,
+    peer_table,
+    scaling_tables,
+    size,
+    slope_table,
+    slowest_stage,
+    summary_table,
+)
+from bcseg_benchmarks.peers.contender import OURS
+from bcseg_benchmarks.plots import (
+    batch_svg,
+    course_svg,
+    overhead_svg,
+    peers_svg,
+    roofline_svg,
+    scaling_svg,
+    stages_svg,
+)
+from bcseg_benchmarks.report import ModelReport, Report
+
+_STYLE = """
+:root { --ink: #1c2430; --soft: #5c6675; --line: #e2e5ea; --blue: #0072B2; --ground: #f6f7f9; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink); font: 14px/1.5 system-ui, "DejaVu Sans", sans-serif; }
+main { max-width: 1040px; margin: 0 auto; padding: 28px 24px 60px; }
+h1 { font-size: 24px; margin: 0 0 2px; } h2 { font-size: 18px; margin: 38px 0 8px; } h3 { font-size: 14px; margin: 18px 0 6px; }
+p { margin: 6px 0 10px; } .soft { color: var(--soft); } code { background: #eceff3; padding: 1px 5px; border-radius: 4px;
+  font: 12px ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
+section, .card { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; margin: 10px 0; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(225px, 1fr)); gap: 12px; margin: 14px 0; }
+.card { margin: 0; } .card b { display: block; font-size: 25px; line-height: 1.25; font-variant-numeric: tabular-nums; }
+.card small { color: var(--soft); display: block; } .card .name { color: var(--blue); font-weight: 600; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }
+th, td { padding: 4px 8px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; text-align: right; } th:first-child, td:first-child { text-align: left; }
+tr.ours td { background: #eef5fa; font-weight: 600; } .left td { text-align: left; white-space: normal; } .left th { text-align: left; }
+.warn { background: #fff6e5; border-color: #f1d6a2; } .met { color: #00714f; font-weight: 600; } .missed { color: #b13f00; font-weight: 600; }
+svg { width: 100%; height: auto; display: block; } details { margin: 8px 0; } summary { cursor: pointer; color: var(--blue); }
+"""
+
+
+def html(report: Report) -> str:
+    """The whole page."""
+    body = "".join(
+        (
+            _head(report),
+            _cards(report),
+            _section("Models", _table(summary_table(report)) + _notes(footnotes(report))),
+            _section("Where the time goes", _stages(report)),
+            _peers(report),
+            _checks(report),
+            _scaling(report),
+            _roofline(report),
+            _section("How it was measured", _method(report)),
+            _section("Machine", _machine(report)),
+        )
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>bcseg-edge bench</title>'
+        '<meta name="viewport" content="width=device-width"><style>'
+        f"{_STYLE}</style></head><body><main>{body}</main></body></html>\n"
+    )
+
+
+def _head(report: Report) -> str:
+    settings = report.settings
+    warnings = "".join(f"<li>{escape(warning)}</li>" for warning in report.warnings)
+    return (
+        "<h1>bcseg-edge bench</h1>"
+        f'<p class="soft">{escape(report.machine.name)}, {settings.threads} threads. Frames of {size(settings.frame_hw)}. '
+        f"{escape(report.created)}, version {escape(report.version)}, commit {escape(report.machine.commit or 'unknown')}; "
+        f"the run took {report.seconds / 60:.1f} minutes.</p><p><code>{escape(report.command)}</code></p>"
+        + (f'<section class="warn"><b>Read with care</b><ul>{warnings}</ul></section>' if warnings else "")
+    )
+
+
+def _cards(report: Report) -> str:
+    return '<div class="cards">' + "".join(_card(model) for model in report.models) + "</div>"
+
+
+def _card(model: ModelReport) -> str:
+    latency, cold = model.latency, model.cold_start
+    started = "" if cold is None else f"; first mask {cold.later.p50_ms / 1e3:.2f} s after process start"
+    return (
+        f'<div class="card"><span class="name">{escape(marked(model))}</span><b>{latency.total.p50_ms:.1f} ms</b>'
+        f"<small>p95 {latency.total.p95_ms:.1f}, p99 {latency.total.p99_ms:.1f}, max {latency.total.max_ms:.1f} ms</small>"
+        f"<small>{model.throughput.fps:.1f} frames/s; tiling {model.tiling}, {model.patches} patches{started}</small></div>"
+    )
+
+
+def _stages(report: Report) -> str:
+    limits = "".join(
+        f"<li>{escape(model.title)}: the slowest stage beside the network is <b>{stage}</b> with {stage_ms:.2f} ms; "
+        f"all but the network take {model.latency.overhead.p50_ms:.2f} ms of {model.latency.total.p50_ms:.1f} ms.</li>"
+        for model in report.models
+        for stage, stage_ms in (slowest_stage(model),)
+    )
+    details = "".join(
+        f"<details><summary>{escape(model.title)}: all percentiles</summary>{_table(distribution_table(model))}"
+        f"{_cold_steps(model)}</details>"
+        for model in report.models
+    )
+    return f"{stages_svg(report)}<ul>{limits}</ul><h3>Every frame of the latency run</h3>{course_svg(report)}{details}"
+
+
+def _cold_steps(model: ModelReport) -> str:
+    cold = model.cold_start
+    if cold is None:
+        return ""
+    steps = ", ".join(f"{name} {value:.0f}" for name, value in cold.steps_ms.items())
+    return f'<p class="soft">Cold start, ms: {steps}; the very first, with an empty cache: {cold.first_ms:.0f}.</p>'
+
+
+def _peers(report: Report) -> str:
+    if not report.peers:
+        return ""
+    settings = report.settings
+    parts = [
+        f"<p>One run, interleaved: {settings.peer_rounds} rounds in changing order, {settings.peer_slice_s:g} s a slice, the "
+        "same frames and threads for all. A ratio is the median of the rounds' ratios, in brackets their extremes: how "
+        "many times as long it takes as our way of the column. <i>Same labels</i>: pixels on which it agrees with PyTorch "
+        "in float32.</p>"
+    ]
+    for model in peer_models(report):
+        parts += [f"<h3>{escape(model)}</h3>", peers_svg(report, model), _table(peer_table(report, model), mark=OURS)]
+    if len(cross_table(report).rows) > 1:
+        parts += ["<h3>Our models against each other, each with its own tiling</h3>", _table(cross_table(report))]
+    above = [
+        f"<li>{escape(title)}: {median:+.2f} ms ({low:+.2f} to {high:+.2f})</li>"
+        for title, median, low, high in above_backend(report)
+    ]
+    if above:
+        parts.append(f"<h3>A frame, above the backend alone on ready patches</h3><ul>{''.join(above)}</ul>")
+    apps = [
+        f"<li><code>{escape(app.command)}</code>: "
+        f"{escape(app.problem) if app.median_ms is None else f'{app.median_ms:.2f} ms, {app.iterations} iterations'}</li>"
+        for app in report.benchmark_app
+    ]
+    if apps:
+        parts.append(f"<h3>OpenVINO's own numbers (not interleaved)</h3><ul>{''.join(apps)}</ul>")
+    ways = {(peer.way, peer.precision): peer for peer in report.peers}
+    rows = tuple((f"{way} {precision}", peer.how, peer.source) for (way, precision), peer in ways.items())
+    parts.append(
+        f"<details><summary>Settings of each way</summary>{_table(Table(('way', 'how', 'as in'), rows), 'left')}</details>"
+    )
+    return _section("Peers", "".join(parts))
+
+
+def _checks(report: Report) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(item.threshold.why)}</td><td>{item.threshold.at_least:g}</td><td>"
+        + (
+            escape(item.problem)
+            if item.measured is None
+            else f"{item.measured.median:.2f} ({item.measured.low:.2f} to {item.measured.high:.2f})"
+        )
+        + f'</td><td class="{"met" if item.met else "missed"}">{"met" if item.met else "missed"}</td></tr>'
+        for item in report.checks
+    )
+    heading = "<tr><th>ratio</th><th>at least</th><th>measured</th><th></th></tr>"
+    return _section("Targets", f"<table>{heading}{rows}</table>") if rows else ""
+
+
+def _scaling(report: Report) -> str:
+    parts = []
+    for scaling in report.scaling:
+        parts += [
+            f'<p class="soft">{escape(scaling.frame_sizes[0].model)}. Each point: at least {scaling.min_frames} frames and '
+            f"{scaling.seconds_per_point:g} s after a short warm-up, fewer than in the main measurement.</p>",
+            "<h3>Network over patches, for frames from 128x128 to 3840x2160</h3>",
+            scaling_svg(scaling),
+            "<h3>All else over pixels</h3>",
+            overhead_svg(scaling),
+            "<h3>Batch</h3>",
+            batch_svg(scaling),
+        ]
+    if not parts:
+        return ""
+    tables = "".join(
+        f"<details><summary>{escape(name)}</summary>{_table(content)}</details>"
+        for name, content in scaling_tables(report)
+    )
+    return _section("Scaling", "".join(parts) + _table(slope_table(report)) + tables)
+
+
+def _roofline(report: Report) -> str:
+    if report.roofline is None:
+        return ""
+    text = (
+        "<p>The roof is what this machine did in the same run: a 1024x1024 float32 matrix product and copies on all "
+        "threads. Traffic is counted per convolution without fusion, so a point lies too far left rather than too far right. "
+        "INT8 has instructions of its own and may exceed the float32 roof.</p>"
+    )
+    return _section("Roofline", text + roofline_svg(report))
+
+
+def _method(report: Report) -> str:
+    settings = report.settings
+    rounds = "".join(
+        f"<li>{escape(model.title)}: warm-up {model.latency.warm_up.calls} frames, {model.latency.warm_up.seconds:.1f} s, "
+        f"{'steady' if model.latency.warm_up.steady else 'not steady'}; then {model.latency.total.count} frames in "
+        f"{model.latency.seconds:.1f} s. Throughput: {model.throughput.frames} frames in {model.throughput.seconds:.1f} s. "
+        f"Energy: {escape(model.latency.power.energy_source)}.</li>"
+        for model in report.models
+    )
+    return (
+        f"<p>{escape(settings.workload)}. Warm-up until two neighbouring windows of 10 frames have medians within 5 %, at "
+        f"most {settings.warm_up_limit_s:g} s; then at least {settings.min_frames} frames and {settings.min_seconds:g} s. "
+        "Latency (one frame at a time, from having it to knowing its lesions) and throughput are separate runs. Nothing is "
+        "trimmed. A variation (standard deviation over mean) above 0.1 is marked noisy.</p>"
+        f"<ul>{rounds}</ul>"
+    )
+
+
+def _machine(report: Report) -> str:
+    facts = Table(("fact", "value"), tuple(report.machine.facts.items()))
+    packages = Table(("package", "version"), tuple(report.machine.packages.items()))
+    load = report.machine.load_before
+    return (
+        _table(facts, "left")
+        + f"<p>Load before the run: {'not shown' if load is None else f'{load:.2f}'}.</p>"
+        + f"<details><summary>Packages</summary>{_table(packages, 'left')}</details>"
+    )
+
+
+def _section(title: str, content: str) -> str:
+    return f"<h2>{escape(title)}</h2><section>{content}</section>"
+
+
+def _notes(notes: list[str]) -> str:
+    return "".join(f'<p class="soft">{escape(note)}</p>' for note in notes)
+
+
+def _table(content: Table, style: str = "", mark: str = "") -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in content.headings)
+    opening = {True: '<tr class="ours">', False: "<tr>"}
+    rows = "".join(
+        opening[bool(mark) and row[0] == mark] + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in content.rows
+    )
+    return f'<div class="scroll"><table class="{style}"><tr>{head}</tr>{rows}</table></div>'

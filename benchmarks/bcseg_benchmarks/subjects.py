@@ -1,0 +1,175 @@
+"""The models to measure: shipped or given files, random weights exported on the fly, INT8 made for speed alone."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bcseg_edge.errors import BcsegError, DataError
+from bcseg_edge.models import read_model
+from bcseg_edge.passport import Passport, Tiling, file_sha256, passport_path, read_passport, write_passport
+
+if TYPE_CHECKING:
+    import onnx
+
+    from bcseg_train.models import SegmentationNet
+
+SHIPPED = "the file's own"
+RANDOM = "random weights: speed only"
+UNGATED = "INT8 without calibration set and gate: speed only"
+RANDOM_WINDOW_HW, RANDOM_TILING = (256, 256), "paper"  # what the paper's models take
+BACKGROUND_BIAS = 1e4
+CALIBRATION_PATCHES = 8  # any ranges will do where only speed is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model file to measure.
+
+    Attributes:
+        name: of the model.
+        precision: of its arithmetic: fp32, fp16 or int8.
+        path: `.onnx` or `.engine`, its passport beside it.
+        passport: of that file.
+        weights: where they come from, in words; what only shows speed says so.
+        reference: float32 file that PyTorch reads the same weights from; None where there is none.
+    """
+
+    name: str
+    precision: str
+    path: Path
+    passport: Passport
+    weights: str
+    reference: Path | None
+
+    @property
+    def title(self) -> str:
+        """`edge int8`."""
+        return f"{self.name} {self.precision}"
+
+    @property
+    def random(self) -> bool:
+        """Whether its labels mean nothing."""
+        return self.weights.startswith(RANDOM)
+
+
+def open_subjects(
+    models: tuple[str, ...], random_weights: tuple[str, ...], precisions: tuple[str, ...], folder: Path
+) -> list[Subject]:
+    """Find or make every model file to measure.
+
+    Args:
+        models: names of shipped models, or model files.
+        random_weights: architectures to measure with random weights.
+        precisions: fp32, int8 or both, made where a file is missing; empty takes the files as they are, and float32
+            for random weights.
+        folder: for the files that are made; it has to outlive the subjects.
+
+    Raises:
+        ModelError: no such model, or a damaged file.
+        DataError: an unknown architecture or precision.
+        BcsegError: INT8 of a file that PyTorch cannot read.
+    """
+    unknown = set(precisions) - {"fp32", "int8"}
+    if unknown:
+        raise DataError(f"cannot measure precision {sorted(unknown)[0]!r}", "give --precision fp32, int8 or both")
+    found = [_shipped(model) for model in models]
+    found += [_random(architecture, folder) for architecture in random_weights]
+    subjects: dict[tuple[str, str], Subject] = {}
+    for subject in found:
+        for precision in precisions or (subject.precision,):
+            made = subject if precision == subject.precision else _in_precision(subject, precision, folder)
+            subjects.setdefault((made.name, made.precision), made)
+    return list(subjects.values())
+
+
+def _shipped(model: str) -> Subject:
+    found = read_model(model)
+    passport = found.passport
+    trained = found.path.suffix == ".onnx" and passport.precision == "fp32"
+    reference = found.path if trained else _float_sibling(found.path)
+    return Subject(passport.name, passport.precision, found.path, passport, SHIPPED, reference)
+
+
+def _float_sibling(path: Path) -> Path | None:
+    """`edge.onnx` beside `edge.int8.onnx` or `edge.engine`, where it is a float32 model."""
+    sibling = path.with_name(f"{path.name.split('.')[0]}.onnx")
+    if sibling == path or not passport_path(sibling).is_file():
+        return None
+    return sibling if read_passport(sibling).precision == "fp32" else None
+
+
+def _in_precision(subject: Subject, precision: str, folder: Path) -> Subject:
+    """The same model in another precision: the file beside it, or one that is made."""
+    beside = subject.path.with_name(f"{subject.name}.{precision}.onnx")
+    if precision == "fp32" and subject.reference is not None:
+        passport = read_passport(subject.reference)
+        return Subject(subject.name, "fp32", subject.reference, passport, subject.weights, subject.reference)
+    if beside.is_file():
+        return Subject(subject.name, precision, beside, read_passport(beside), subject.weights, subject.reference)
+    if precision == "int8" and subject.reference is not None:
+        return _quantized(subject, folder)
+    raise BcsegError(f"there is no {precision} file of {subject.path.name}", f"leave --precision {precision} out")
+
+
+def _random(architecture: str, folder: Path) -> Subject:
+    import onnx
+    import torch
+
+    from bcseg_export.onnx_graph import build_graph, round_weights
+    from bcseg_train.models import SegmentationNet, find_spec
+
+    torch.manual_seed(0)
+    network = SegmentationNet(find_spec(architecture)).eval()
+    # Random labels are thousands of specks, which no frame has: background everywhere costs what most frames cost.
+    with torch.no_grad():
+        network.unet.segmentation_head[0].bias[0] = BACKGROUND_BIAS
+    round_weights(network)
+    path = folder / f"{architecture}.onnx"
+    onnx.save(build_graph(network, RANDOM_WINDOW_HW), path)
+    passport = _random_passport(network, path, RANDOM_WINDOW_HW, RANDOM_TILING)
+    write_passport(passport, path)
+    return Subject(architecture, "fp32", path, passport, RANDOM, path)
+
+
+def _random_passport(network: SegmentationNet, path: Path, window_hw: tuple[int, int], tiling: Tiling) -> Passport:
+    from bcseg_train.models import CheckpointInfo
+    from bcseg_train.predictors import checkpoint_passport
+
+    info = CheckpointInfo(network.spec, window_hw, tiling, file_sha256(path))
+    return checkpoint_passport(network, info, path.stem).model_copy(
+        update={"weights": "float16", "source_sha256": None, "created": datetime.date.today().isoformat()}
+    )
+
+
+def _quantized(subject: Subject, folder: Path) -> Subject:
+    import onnx
+
+    from bcseg_calibration.prepare import fold
+    from bcseg_calibration.quantize import quantize
+    from bcseg_calibration.ranges import measure_ranges
+    from bcseg_export.patches import collect_patches
+
+    if subject.reference is None:
+        raise BcsegError(f"{subject.path.name} has no float32 file beside it", "leave --precision int8 out")
+    passport = read_passport(subject.reference)
+    patches, _ = collect_patches(None, passport.window_hw, passport.tiling, CALIBRATION_PATCHES)
+    folded = fold(onnx.load(subject.reference))
+    quantized: onnx.ModelProto = quantize(folded, measure_ranges(folded, patches, "minmax", symmetric=False), "cpu")
+    path = folder / f"{subject.name}.int8.onnx"
+    onnx.save(quantized, path)
+    passport = passport.model_copy(
+        update={
+            "sha256": file_sha256(path),
+            "precision": "int8",
+            "target": "cpu",
+            "weights": "int8",
+            "accuracy": "not measured",
+            "parity": "not measured",
+        }
+    )
+    write_passport(passport, path)
+    weights = f"{subject.weights}; {UNGATED}" if subject.random else UNGATED
+    return Subject(subject.name, "int8", path, passport, weights, subject.reference)

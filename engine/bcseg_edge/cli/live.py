@@ -1,0 +1,241 @@
+"""`bcseg-edge run` on a live source: the part of the command that `run.py` hands over to."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from bcseg_edge.cli.run_outputs import LiveOutputs, OutputOptions, masked_live_source
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from bcseg_edge.live.backend import LiveBackend
+    from bcseg_edge.live.crop import AutoCrop, Crop
+    from bcseg_edge.live.loop import LiveOptions
+    from bcseg_edge.live.results import Controls
+    from bcseg_edge.live.summary import LiveSummary
+    from bcseg_edge.sources import LiveSource
+
+DEADLINE_MS = 200.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveArguments:
+    """What the command line says of a live run; see the options of `run`."""
+
+    model: str
+    backend: str
+    tiling: str | None
+    threads: int | None
+    output: Path | None
+    spacing_mm: float | None
+    max_frames: int | None
+    deadline_ms: float
+    crop: str | None
+    health: Path | None
+    reconnect_s: float
+    in_process: bool
+    lanes: int | None
+    as_json: bool
+    outputs: OutputOptions
+
+
+def open_live_source(spec: str) -> LiveSource:
+    """The live source of `spec`; the phantom, rendered beforehand, and videos play in real time.
+
+    Raises:
+        SourceError: not there, or of still images.
+    """
+    from bcseg_edge.sources import LiveSource, PhantomSource, open_source
+    from bcseg_edge.sources.paced import PacedSource, pace, to_and_fro
+
+    source = open_source(spec)
+    if isinstance(source, LiveSource):
+        return source
+    paced = pace(source)
+    if isinstance(source, PhantomSource):
+        # Simulating takes most of a frame's time; a cine that plays to and fro has no end, as a camera has none.
+        frames = source.render(source.spec.frames or 150)
+        paced = PacedSource(source.description, source.spec.frame_hz, lambda: to_and_fro(frames))
+    paced.open()
+    return paced
+
+
+def live_outputs(
+    arguments: LiveArguments, options: LiveOptions, source: LiveSource, facts: dict[str, str], controls: Controls
+) -> LiveOutputs:
+    """Where the results of a live run go.
+
+    Raises:
+        BcsegError: something cannot be opened.
+    """
+    from bcseg_edge.cli.run_outputs import LiveRun, open_live_outputs
+    from bcseg_edge.live.health import HealthFile
+    from bcseg_edge.models import read_model
+
+    run = LiveRun(
+        controls=controls,
+        output=arguments.output,
+        frame_hz=source.frame_hz,
+        source=source.description,
+        model=read_model(arguments.model, arguments.backend),
+        backend=facts["backend"],
+        tiling=facts["tiling"],
+        deadline_ms=options.deadline_ms,
+        crop=options.crop,
+        warnings=tuple(_model_warnings(arguments.model)),
+    )
+    outputs = open_live_outputs(arguments.outputs, run)
+    if arguments.health is not None:
+        outputs.sinks.append(HealthFile(arguments.health))
+    return outputs
+
+
+def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by: Callable[[], int]) -> int:
+    """Run until the source ends, a person quits or a signal comes; prints the summary.
+
+    Returns:
+        Exit code: 0, 2 where the source had problems or nothing was seen, 4 where it was given up, 128 + signal.
+
+    Raises:
+        BcsegError: something cannot be opened.
+    """
+    from bcseg_edge.live.loop import LiveLoop
+    from bcseg_edge.live.results import Controls
+
+    options = _options(arguments)
+    controls = Controls()
+    with ExitStack() as opened:
+        source = opened.enter_context(open_live_source(spec))
+        source = masked_live_source(source, arguments.outputs, options.crop)
+        backends, facts = _open_backends(arguments, opened)
+        warnings = _model_warnings(arguments.model)
+        for warning in warnings:
+            _tell(messages, f"warning: {warning}")
+        outputs = live_outputs(arguments, options, source, facts, controls)
+        for note in outputs.notes:
+            _tell(messages, note)
+        source.skip_old()  # loading a model takes seconds
+        loop = LiveLoop(source, backends, outputs.sinks, options, controls=controls, refine=outputs.refine)
+        summary = loop.run(lambda: bool(stopped_by()))
+    problems = [*summary.problems, *(problem for sink in outputs.sinks for problem in getattr(sink, "problems", ()))]
+    for problem in problems:
+        _tell(messages, f"problem: {problem}")
+    output = None if arguments.output is None else str(arguments.output)
+    facts = {"source": source.description, **facts}
+    if arguments.as_json:
+        record = {**facts, "output": output, **summary.to_dict(), "problems": problems, "warnings": warnings}
+        typer.echo(json.dumps(record))
+    else:
+        from rich.console import Console
+
+        Console().print(_table(facts, summary, problems, output))
+    return _exit_code(summary, problems, stopped_by())
+
+
+def _open_backends(arguments: LiveArguments, closing: ExitStack) -> tuple[list[LiveBackend], dict[str, str]]:
+    """A backend for each lane, started side by side, and what they are."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from bcseg_edge.live.backend import InProcessBackend
+    from bcseg_edge.live.lanes import plan_lanes
+    from bcseg_edge.live.supervisor import SupervisedBackend
+    from bcseg_edge.live.worker import SegmenterFactory
+
+    lanes, threads = plan_lanes(arguments.backend, arguments.model, arguments.threads, arguments.lanes)
+    factory = SegmenterFactory(arguments.model, arguments.backend, threads, arguments.tiling)
+    if arguments.in_process:
+        segment, facts = factory()
+        return [InProcessBackend(segment)], facts
+    with ThreadPoolExecutor(lanes) as starting:
+        starts = [starting.submit(SupervisedBackend, factory) for _ in range(lanes)]
+    for start in starts:
+        if start.exception() is None:
+            closing.callback(start.result().close)
+    backends = [start.result() for start in starts]
+    return list(backends), backends[0].facts
+
+
+def _options(arguments: LiveArguments) -> LiveOptions:
+    from bcseg_edge.errors import DataError
+    from bcseg_edge.live.capture import Reconnect
+    from bcseg_edge.live.loop import LiveOptions
+
+    if not 0 < arguments.deadline_ms < math.inf:
+        raise DataError(f"--deadline {arguments.deadline_ms:g} ms is no time", "give milliseconds, e.g. 100")
+    if not arguments.reconnect_s >= 0:
+        raise DataError(f"--reconnect {arguments.reconnect_s:g} s is no time", "give seconds, 0 or inf")
+    spacing = arguments.spacing_mm
+    return LiveOptions(
+        deadline_ms=arguments.deadline_ms,
+        crop=_crop(arguments.crop),
+        spacing_mm=(spacing, spacing) if spacing else None,
+        reconnect=Reconnect(give_up_s=arguments.reconnect_s),
+        max_frames=arguments.max_frames,
+    )
+
+
+def _crop(text: str | None) -> Crop | AutoCrop | None:
+    from bcseg_edge.live.crop import AutoCrop, parse_crop
+
+    if text is None:
+        return None
+    return AutoCrop() if text == "auto" else parse_crop(text)
+
+
+def _model_warnings(model: str) -> list[str]:
+    from bcseg_edge.cli.run import passport_warnings
+    from bcseg_edge.models import read_model
+
+    return passport_warnings(read_model(model).passport)
+
+
+def _tell(messages: Console, text: str) -> None:
+    messages.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _exit_code(summary: LiveSummary, problems: Sequence[str], stopped_by: int) -> int:
+    if summary.interrupted:
+        return 128 + stopped_by
+    if summary.gave_up:
+        return 4
+    return 2 if problems or not summary.health.ledger.captured else 0
+
+
+def _table(facts: dict[str, str], summary: LiveSummary, problems: Sequence[str], output: str | None) -> Table:
+    from rich.table import Table
+
+    health, ledger = summary.health, summary.health.ledger
+    table = Table(title="interrupted" if summary.interrupted else None, show_header=False)
+    table.add_row("source", facts["source"])
+    table.add_row("model", f"{facts.get('model')}, {facts.get('backend')}, tiling {facts.get('tiling')}")
+    table.add_row("captured", f"{ledger.captured} frames in {health.uptime_s:.1f} s, {ledger.dropped} dropped")
+    table.add_row(
+        "results",
+        f"{ledger.shown} shown, {summary.results_hz:.1f} per second; {ledger.segmented} segmented, "
+        f"{ledger.reused} frozen, {ledger.late} late, {ledger.blank} blank, {ledger.failed} failed",
+    )
+    if summary.age_ms:
+        table.add_row("age, ms", "  ".join(f"{name}={value:.1f}" for name, value in summary.age_ms.items()))
+        table.add_row(
+            "stages, median ms", "  ".join(f"{name}={value:.1f}" for name, value in summary.stages_ms.items())
+        )
+    if summary.crop is not None:
+        table.add_row("crop", f"--crop {summary.crop}")
+    table.add_row("restarts", f"source {health.source_restarts}, backend {health.backend_restarts}")
+    table.add_row("memory, MB", f"{health.memory_mb:.0f}")
+    if summary.gave_up:
+        table.add_row("given up", summary.gave_up)
+    if problems:
+        table.add_row("problems", str(len(problems)))
+    table.add_row("written to", output or "nothing written; add --output DIR")
+    return table

@@ -1,0 +1,28 @@
+"""The soak, short: a dozen seconds with a fault of every kind; `make soak` does half an hour of it."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("onnxruntime", reason="a backend is needed")
+
+from bcseg_benchmarks.soak import BACKEND_FAULTS, SOURCE_FAULTS, soak
+from tests.fixtures.tiny_model import write_model
+
+
+@pytest.mark.slow
+def test_every_fault_is_survived(tmp_path):
+    model = write_model(tmp_path, (64, 64), "frame")
+    report = soak(
+        seconds=14.5,
+        every_s=1.5,
+        model=str(model),
+        backend="onnxruntime",
+        phantom="phantom:64x48@30?frames=20",
+        deadline_ms=2000,  # a loaded machine: what is tested is that nothing is lost, not how quick it is
+        folder=tmp_path,
+    )
+    assert report["failures"] == []
+    assert set(report["injected"]) == {*SOURCE_FAULTS, *BACKEND_FAULTS}
+    assert report["ledger"]["shown"] > 30
+    assert (tmp_path / "health.json").read_text().startswith("{")

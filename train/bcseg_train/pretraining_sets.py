@@ -1,0 +1,105 @@
+"""Ultrasound of other organs with masks, for pre-training: `index.csv` names set, file, organ, has_mask.
+
+DDTI, thyroid nodules: Pedraza et al. 2015. HC18, fetal heads: van den Heuvel et al. 2018. USGRA, nerves and vessels.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bcseg_edge.errors import DataError
+from bcseg_edge.frames import UInt8Array
+
+INDEX = "index.csv"
+SETS = ("ddti", "usgra", "hc18")  # position + 1: the value of a set's mask pixels
+CLASSES = ("background", "thyroid nodule", "nerve or vessel", "fetal head")
+MOST_IMAGES = 500  # of one set: 998 fetal heads, easy and alike, would outvote the nodules
+HELD_OUT = 0.12  # share of each set's videos kept for validation
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedImage:
+    """An image of another organ and its mask.
+
+    Attributes:
+        source: name of the set.
+        group: frames of one video or patient share it; never split them.
+        image_path, mask_path: of equal size.
+        value: label of the mask's pixels, 1 to 3.
+    """
+
+    source: str
+    group: str
+    image_path: Path
+    mask_path: Path
+    value: int
+
+    def load(self) -> tuple[UInt8Array, UInt8Array]:
+        """Grey image uint8 `[H, W]`, labels uint8 `[H, W]` of 0 and `value`; DataError where a file cannot be read."""
+        image, mask = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in (self.image_path, self.mask_path))
+        if image is None or mask is None or image.shape != mask.shape:
+            raise DataError(f"{self.image_path} and its mask cannot be read as one pair", "restore both files")
+        return np.asarray(image, np.uint8), (mask > 0).astype(np.uint8) * np.uint8(self.value)
+
+
+def read_pretraining_sets(data: Path) -> list[MaskedImage]:
+    """The images with masks of the sets in `SETS`, in the order of the index, at most `MOST_IMAGES` a set, evenly.
+
+    Args:
+        data: folder with `index.csv`; a file `SET/images/X.jpg` has its mask at `SET/masks/X.png`.
+
+    Raises:
+        DataError: no index, or no image of these sets in it.
+    """
+    try:
+        with (data / INDEX).open(newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if row["set"] in SETS and row["has_mask"] == "1"]
+    except (OSError, KeyError) as error:
+        raise DataError(
+            f"no usable {INDEX} in {data}", f"it lists set, file, has_mask; sets: {', '.join(SETS)}"
+        ) from error
+    images = [
+        MaskedImage(
+            source=row["set"],
+            group=f"{row['set']}/{_group(Path(row['file']).stem)}",
+            image_path=data / row["file"],
+            mask_path=data / row["set"] / "masks" / f"{Path(row['file']).stem}.png",
+            value=SETS.index(row["set"]) + 1,
+        )
+        for row in rows
+    ]
+    if not images:
+        raise DataError(f"{data / INDEX} lists no image with a mask", f"sets: {', '.join(SETS)}")
+    return [image for name in SETS for image in _thin([one for one in images if one.source == name])]
+
+
+def hold_out(images: list[MaskedImage], seed: int) -> tuple[list[MaskedImage], list[MaskedImage]]:
+    """Training and validation images; `HELD_OUT` of the groups are for validation, drawn by `seed`."""
+    groups = sorted({image.group for image in images})
+    drawn = np.random.default_rng(seed).random(len(groups)) < HELD_OUT
+    held = {group for group, out in zip(groups, drawn, strict=True) if out}
+    return [image for image in images if image.group not in held], [image for image in images if image.group in held]
+
+
+def lesions_elsewhere(data: Path, seed: int) -> tuple[list[MaskedImage], list[MaskedImage]]:
+    """The thyroid nodules alone, training and validation as in `hold_out`: a proxy for breasts on other scanners."""
+    training, validation = hold_out(read_pretraining_sets(data), seed)
+    return [one for one in training if one.source == "ddti"], [one for one in validation if one.source == "ddti"]
+
+
+def _group(stem: str) -> str:
+    """`ddti_106_2` -> `ddti_106`, `tr_010_2HC` -> `tr_010`; a stem of one number is its own group."""
+    match = re.match(r"^(.*?\d+)_\d*(HC)?$", stem)
+    return match[1] if match else stem
+
+
+def _thin(images: list[MaskedImage]) -> list[MaskedImage]:
+    if len(images) <= MOST_IMAGES:
+        return images
+    return [images[i] for i in np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(int)]
