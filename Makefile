@@ -33,6 +33,10 @@ gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its te
 	mkdir -p $(OUT)
 	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_benchmarks.gpu --json > $(OUT)/gpu.json
 	cat $(OUT)/gpu.json
+	if $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -c "import tensorrt" 2>/dev/null; then \
+	    $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_edge build $(MODEL) --output $(OUT)/gpu.engine --frame-size 640x480 && \
+	    $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_benchmarks.gpu --model $(OUT)/gpu.engine --backend tensorrt --json \
+	        > $(OUT)/gpu-tensorrt.json && cat $(OUT)/gpu-tensorrt.json; fi
 
 ship: $(TEST_VENV)/ready  ## derive models/$(MODEL)'s INT8 and FP16 files from its weights; BCSEG_DATA names the folder with busi
 	$(TEST_VENV)/bin/python -m bcseg_export.ship --model $(MODEL) --data "$(BCSEG_DATA)/busi" --report $(OUT)/ship/$(MODEL)
