@@ -8,9 +8,12 @@ TEST_VENV := .venv-test
 GPU_VENV := .venv-gpu
 GPU_EXTRAS ?= gpu,tensorrt
 GPU_PYTHON ?=
+GPU_BACKEND ?= cuda
+BENCH_VENV := .venv-bench
+BENCH ?= --model edge --random-weights resnext50 --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
 TESTS ?= tests
 
-.PHONY: run test lint gpu bench-overhead clean
+.PHONY: run test lint gpu bench bench-readme clean
 
 run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
@@ -23,14 +26,19 @@ lint: $(TEST_VENV)/ready  ## ruff and mypy
 	$(TEST_VENV)/bin/ruff format --check .
 	$(TEST_VENV)/bin/mypy
 
-gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its tests (none executed: failure), then its benchmark into out/gpu.json
+gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its tests (none executed: failure), then the benchmark into out/gpu.json
 	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m pytest -m gpu --must-execute tests/gpu
 	mkdir -p $(OUT)
-	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_benchmarks.gpu --json > $(OUT)/gpu.json
+	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_edge bench --backend $(GPU_BACKEND) --frames 1000 --json > $(OUT)/gpu.json
 	cat $(OUT)/gpu.json
 
-bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
-	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)
+bench: $(BENCH_VENV)/ready  ## the README's performance table: models, peers, scaling, into out/bench/ (about 8 minutes, on a quiet machine)
+	$(BENCH_VENV)/bin/bcseg-edge bench $(BENCH) --report $(OUT)/bench
+
+bench-readme: $(BENCH_VENV)/ready  ## keep out/bench/report.json as the repository's report and write the README's section from it
+	mkdir -p benchmarks/reports
+	cp $(OUT)/bench/report.json benchmarks/reports/cpu.json
+	$(BENCH_VENV)/bin/python -m bcseg_benchmarks.readme
 
 $(RUN_VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(RUN_VENV)
@@ -47,5 +55,10 @@ $(GPU_VENV)/ready: pyproject.toml
 	$(GPU_VENV)/bin/pip install --quiet --editable ".[$(GPU_EXTRAS)]" pytest hypothesis onnx
 	touch $@
 
+$(BENCH_VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --editable ".[bench]"
+	touch $@
+
 clean:
-	rm -rf $(RUN_VENV) $(TEST_VENV) $(GPU_VENV) $(OUT)
+	rm -rf $(RUN_VENV) $(TEST_VENV) $(GPU_VENV) $(BENCH_VENV) $(OUT)
