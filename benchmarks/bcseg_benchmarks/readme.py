@@ -25,9 +25,10 @@ REPORT = ROOT / "benchmarks" / "reports" / "cpu.json"
 def section(report: Report) -> str:
     """The text between the marks."""
     settings = report.settings
+    where = f"{settings.threads} threads, frames of {size(settings.frame_hw)}, {report.created[:10]}"
+    least = f"p50 of at least {settings.min_frames} frames and {settings.min_seconds:g} s"
     parts = [
-        f"`{report.command}` on {report.machine.name} ({settings.threads} threads, frames of "
-        f"{size(settings.frame_hw)}, {report.created[:10]}; p50 of at least {settings.min_frames} frames and {settings.min_seconds:g} s):",
+        f"`{report.command}` on {report.machine.name} ({where}; {least}):",
         table(_models(report)),
     ]
     for model in peer_models(report):
