@@ -38,14 +38,14 @@ def speckle(strength: float) -> Perturbation:
 
 def blur(sigma_px: float) -> Perturbation:
     """A Gaussian of this width."""
-    return lambda image, truth, _: (_grey(cv2.GaussianBlur(image, None, sigma_px)), truth)
+    return lambda image, truth, _: (_grey(cv2.GaussianBlur(image, (0, 0), sigma_px)), truth)
 
 
 def jpeg(quality: int) -> Perturbation:
     """JPEG compression, 1 to 100."""
 
     def change(image: UInt8Array, truth: UInt8Array, _: np.random.Generator) -> Labelled:
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8), truth
 
     return change
