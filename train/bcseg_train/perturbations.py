@@ -29,8 +29,8 @@ def speckle(strength: float) -> Perturbation:
     """Multiplicative noise of grain 2 px with this standard deviation."""
 
     def change(image: UInt8Array, truth: UInt8Array, generator: np.random.Generator) -> Labelled:
-        noise = generator.standard_normal([math.ceil(side / 2) for side in image.shape]).astype(np.float32)
-        noise = cv2.resize(noise, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        grains = generator.standard_normal([math.ceil(side / 2) for side in image.shape]).astype(np.float32)
+        noise = cv2.resize(grains, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
         return _grey(image * (1 + strength * noise)), truth
 
     return change
