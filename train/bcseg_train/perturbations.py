@@ -29,8 +29,8 @@ def speckle(strength: float) -> Perturbation:
     """Multiplicative noise of grain 2 px with this standard deviation."""
 
     def change(image: UInt8Array, truth: UInt8Array, generator: np.random.Generator) -> Labelled:
-        noise = generator.standard_normal([math.ceil(side / 2) for side in image.shape]).astype(np.float32)
-        noise = cv2.resize(noise, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        grains = generator.standard_normal([math.ceil(side / 2) for side in image.shape]).astype(np.float32)
+        noise = cv2.resize(grains, image.shape[::-1], interpolation=cv2.INTER_LINEAR)
         return _grey(image * (1 + strength * noise)), truth
 
     return change
@@ -38,14 +38,14 @@ def speckle(strength: float) -> Perturbation:
 
 def blur(sigma_px: float) -> Perturbation:
     """A Gaussian of this width."""
-    return lambda image, truth, _: (_grey(cv2.GaussianBlur(image, None, sigma_px)), truth)
+    return lambda image, truth, _: (_grey(cv2.GaussianBlur(image, (0, 0), sigma_px)), truth)
 
 
 def jpeg(quality: int) -> Perturbation:
     """JPEG compression, 1 to 100."""
 
     def change(image: UInt8Array, truth: UInt8Array, _: np.random.Generator) -> Labelled:
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8), truth
 
     return change
