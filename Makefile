@@ -9,13 +9,16 @@ TEST_VENV := .venv-test
 GPU_VENV := .venv-gpu
 GPU_EXTRAS ?= gpu,tensorrt
 GPU_PYTHON ?=
+GPU_BACKEND ?= cuda
+BENCH_VENV := .venv-bench
+BENCH ?= --model edge --random-weights resnext50 --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
 TESTS ?= tests
 
 # Of `make retrain-edge`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
 RUNS ?= runs
 ENCODER ?= imagenet
 
-.PHONY: run test lint gpu bench-overhead retrain-edge ship soak clean
+.PHONY: run test lint gpu bench bench-readme retrain-edge ship soak clean
 
 run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
@@ -28,17 +31,26 @@ lint: $(TEST_VENV)/ready  ## ruff and mypy
 	$(TEST_VENV)/bin/ruff format --check .
 	$(TEST_VENV)/bin/mypy
 
-gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its tests (none executed: failure), then its benchmark into out/gpu.json
+gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its tests (none executed: failure), then the benchmark into out/gpu.json
 	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m pytest -m gpu --must-execute tests/gpu
 	mkdir -p $(OUT)
-	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_benchmarks.gpu --json > $(OUT)/gpu.json
+	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_edge bench --backend $(GPU_BACKEND) --frames 1000 --json > $(OUT)/gpu.json
 	cat $(OUT)/gpu.json
+	if $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -c "import tensorrt" 2>/dev/null; then \
+	    $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_edge build $(MODEL) --output $(OUT)/gpu.engine --frame-size 640x480 && \
+	    $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_benchmarks.gpu --model $(OUT)/gpu.engine --backend tensorrt --json \
+	        > $(OUT)/gpu-tensorrt.json && cat $(OUT)/gpu-tensorrt.json; fi
 
 ship: $(TEST_VENV)/ready  ## derive models/$(MODEL)'s INT8 and FP16 files from its weights; BCSEG_DATA names the folder with busi
 	$(TEST_VENV)/bin/python -m bcseg_export.ship --model $(MODEL) --data "$(BCSEG_DATA)/busi" --report $(OUT)/ship/$(MODEL)
 
-bench-overhead: $(TEST_VENV)/ready  ## what each stage of the frame path costs
-	$(TEST_VENV)/bin/python -m bcseg_benchmarks.overhead $(BENCH)
+bench: $(BENCH_VENV)/ready  ## the README's performance table: models, peers, scaling, into out/bench/ (about 8 minutes, on a quiet machine)
+	$(BENCH_VENV)/bin/bcseg-edge bench $(BENCH) --report $(OUT)/bench
+
+bench-readme: $(BENCH_VENV)/ready  ## keep out/bench/report.json as the repository's report and write the README's section from it
+	mkdir -p benchmarks/reports
+	cp $(OUT)/bench/report.json benchmarks/reports/cpu.json
+	$(BENCH_VENV)/bin/python -m bcseg_benchmarks.readme
 
 retrain-edge: $(TEST_VENV)/ready  ## train models/edge again from BCSEG_DATA (busi/, pretrain/): hours on a CPU, minutes on a GPU
 	PATH="$(CURDIR)/$(TEST_VENV)/bin:$$PATH" sh train/retrain_edge.sh "$${BCSEG_DATA:?names the folder that holds busi and pretrain}" "$(RUNS)" "$(ENCODER)"
@@ -61,5 +73,10 @@ $(GPU_VENV)/ready: pyproject.toml
 	$(GPU_VENV)/bin/pip install --quiet --editable ".[$(GPU_EXTRAS)]" pytest hypothesis onnx
 	touch $@
 
+$(BENCH_VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet --editable ".[bench]"
+	touch $@
+
 clean:
-	rm -rf $(RUN_VENV) $(TEST_VENV) $(GPU_VENV) $(OUT)
+	rm -rf $(RUN_VENV) $(TEST_VENV) $(GPU_VENV) $(BENCH_VENV) $(OUT)

@@ -44,4 +44,5 @@ def test_an_installed_wheel_segments_with_its_own_model(installed: Path, tmp_pat
     assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 3
     assert (installed / "bcseg_edge" / "py.typed").is_file()
     assert (installed / "bcseg_edge" / "cuda" / "kernels.cu").is_file()
+    assert {path.suffix for path in (installed / "bcseg_edge" / "live" / "view").iterdir()} >= {".html", ".css", ".js"}
     assert (installed / "bcseg_train" / "recipes" / "strong.toml").is_file()

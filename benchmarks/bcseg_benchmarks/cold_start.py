@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -120,4 +121,4 @@ def _start(arguments: str, environment: dict[str, str]) -> tuple[list[float], fl
         raise BcsegError(f"a fresh process could not segment a frame: {last}", "try: bcseg-edge doctor")
     result = json.loads(done.stdout)
     marks = [started_ns, *(result["marks"][step] for step in STEPS)]
-    return [(end - start) / 1e6 for start, end in zip(marks, marks[1:], strict=False)], result["peak_mib"]
+    return [(end - start) / 1e6 for start, end in pairwise(marks)], result["peak_mib"]

@@ -54,7 +54,8 @@ class Change(NamedTuple):
 def find_changes(old: Report, new: Report) -> list[Change]:
     """Every figure that both reports hold, in the order of the new one.
 
-    The noise of a time is 3 % and twice the standard errors of both medians; of a ratio, 3 % and half the spread of both.
+    The noise of a time is 3 % and twice the standard errors of both medians; of a ratio,
+    3 % and half the spread of both.
     """
     before = {model.title: model for model in old.models}
     changes = [

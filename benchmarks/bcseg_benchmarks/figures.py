@@ -172,7 +172,10 @@ def scaling_tables(report: Report) -> list[tuple[str, Table]]:
             )  # fmt: skip
             tables.append((f"{points[0].model}: {name}", Table(headings, rows)))
         rows = tuple(
-            (str(one.patches), str(one.frames), f"{one.total_ms:.1f}", f"{one.total_ms / one.patches:.2f}", f"{one.variation:.2f}")
+            (
+                str(one.patches), str(one.frames), f"{one.total_ms:.1f}", f"{one.total_ms / one.patches:.2f}",
+                f"{one.variation:.2f}",
+            )
             for one in scaling.batches
         )  # fmt: skip
         batches = Table(("patches a call", "calls", "p50, ms", "ms a patch", "variation"), rows)

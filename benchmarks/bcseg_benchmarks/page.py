@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from importlib import resources
 
 from bcseg_benchmarks.figures import (
     Table,
@@ -31,29 +32,10 @@ from bcseg_benchmarks.plots import (
 )
 from bcseg_benchmarks.report import ModelReport, Report
 
-_STYLE = """
-:root { --ink: #1c2430; --soft: #5c6675; --line: #e2e5ea; --blue: #0072B2; --ground: #f6f7f9; }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink); font: 14px/1.5 system-ui, "DejaVu Sans", sans-serif; }
-main { max-width: 1040px; margin: 0 auto; padding: 28px 24px 60px; }
-h1 { font-size: 24px; margin: 0 0 2px; } h2 { font-size: 18px; margin: 38px 0 8px; } h3 { font-size: 14px; margin: 18px 0 6px; }
-p { margin: 6px 0 10px; } .soft { color: var(--soft); } code { background: #eceff3; padding: 1px 5px; border-radius: 4px;
-  font: 12px ui-monospace, "DejaVu Sans Mono", monospace; overflow-wrap: anywhere; }
-section, .card { background: #fff; border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; margin: 10px 0; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(225px, 1fr)); gap: 12px; margin: 14px 0; }
-.card { margin: 0; } .card b { display: block; font-size: 25px; line-height: 1.25; font-variant-numeric: tabular-nums; }
-.card small { color: var(--soft); display: block; } .card .name { color: var(--blue); font-weight: 600; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }
-th, td { padding: 4px 8px; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; text-align: right; } th:first-child, td:first-child { text-align: left; }
-tr.ours td { background: #eef5fa; font-weight: 600; } .left td { text-align: left; white-space: normal; } .left th { text-align: left; }
-.warn { background: #fff6e5; border-color: #f1d6a2; } .met { color: #00714f; font-weight: 600; } .missed { color: #b13f00; font-weight: 600; }
-svg { width: 100%; height: auto; display: block; } details { margin: 8px 0; } summary { cursor: pointer; color: var(--blue); }
-"""
-
 
 def html(report: Report) -> str:
     """The whole page."""
+    style = resources.files("bcseg_benchmarks").joinpath("page.css").read_text(encoding="utf-8")
     body = "".join(
         (
             _head(report),
@@ -71,7 +53,7 @@ def html(report: Report) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>bcseg-edge bench</title>'
         '<meta name="viewport" content="width=device-width"><style>'
-        f"{_STYLE}</style></head><body><main>{body}</main></body></html>\n"
+        f"{style}</style></head><body><main>{body}</main></body></html>\n"
     )
 
 
@@ -80,8 +62,10 @@ def _head(report: Report) -> str:
     warnings = "".join(f"<li>{escape(warning)}</li>" for warning in report.warnings)
     return (
         "<h1>bcseg-edge bench</h1>"
-        f'<p class="soft">{escape(report.machine.name)}, {settings.threads} threads. Frames of {size(settings.frame_hw)}. '
-        f"{escape(report.created)}, version {escape(report.version)}, commit {escape(report.machine.commit or 'unknown')}; "
+        f'<p class="soft">{escape(report.machine.name)}, {settings.threads} threads. Frames of '
+        f"{size(settings.frame_hw)}. "
+        f"{escape(report.created)}, version {escape(report.version)}, commit "
+        f"{escape(report.machine.commit or 'unknown')}; "
         f"the run took {report.seconds / 60:.1f} minutes.</p><p><code>{escape(report.command)}</code></p>"
         + (f'<section class="warn"><b>Read with care</b><ul>{warnings}</ul></section>' if warnings else "")
     )
@@ -96,8 +80,10 @@ def _card(model: ModelReport) -> str:
     started = "" if cold is None else f"; first mask {cold.later.p50_ms / 1e3:.2f} s after process start"
     return (
         f'<div class="card"><span class="name">{escape(marked(model))}</span><b>{latency.total.p50_ms:.1f} ms</b>'
-        f"<small>p95 {latency.total.p95_ms:.1f}, p99 {latency.total.p99_ms:.1f}, max {latency.total.max_ms:.1f} ms</small>"
-        f"<small>{model.throughput.fps:.1f} frames/s; tiling {model.tiling}, {model.patches} patches{started}</small></div>"
+        f"<small>p95 {latency.total.p95_ms:.1f}, p99 {latency.total.p99_ms:.1f}, max "
+        f"{latency.total.max_ms:.1f} ms</small>"
+        f"<small>{model.throughput.fps:.1f} frames/s; tiling {model.tiling}, {model.patches} "
+        f"patches{started}</small></div>"
     )
 
 
@@ -129,9 +115,11 @@ def _peers(report: Report) -> str:
         return ""
     settings = report.settings
     parts = [
-        f"<p>One run, interleaved: {settings.peer_rounds} rounds in changing order, {settings.peer_slice_s:g} s a slice, the "
+        f"<p>One run, interleaved: {settings.peer_rounds} rounds in changing order, "
+        f"{settings.peer_slice_s:g} s a slice, the "
         "same frames and threads for all. A ratio is the median of the rounds' ratios, in brackets their extremes: how "
-        "many times as long it takes as our way of the column. <i>Same labels</i>: pixels on which it agrees with PyTorch "
+        "many times as long it takes as our way of the column. <i>Same labels</i>: pixels on which it "
+        "agrees with PyTorch "
         "in float32.</p>"
     ]
     for model in peer_models(report):
@@ -146,7 +134,7 @@ def _peers(report: Report) -> str:
         parts.append(f"<h3>A frame, above the backend alone on ready patches</h3><ul>{''.join(above)}</ul>")
     apps = [
         f"<li><code>{escape(app.command)}</code>: "
-        f"{escape(app.problem) if app.median_ms is None else f'{app.median_ms:.2f} ms, {app.iterations} iterations'}</li>"
+        f"{escape(app.problem or f'{app.median_ms} ms, {app.iterations} iterations')}</li>"
         for app in report.benchmark_app
     ]
     if apps:
@@ -154,7 +142,8 @@ def _peers(report: Report) -> str:
     ways = {(peer.way, peer.precision): peer for peer in report.peers}
     rows = tuple((f"{way} {precision}", peer.how, peer.source) for (way, precision), peer in ways.items())
     parts.append(
-        f"<details><summary>Settings of each way</summary>{_table(Table(('way', 'how', 'as in'), rows), 'left')}</details>"
+        f"<details><summary>Settings of each "
+        f"way</summary>{_table(Table(('way', 'how', 'as in'), rows), 'left')}</details>"
     )
     return _section("Peers", "".join(parts))
 
@@ -178,7 +167,8 @@ def _scaling(report: Report) -> str:
     parts = []
     for scaling in report.scaling:
         parts += [
-            f'<p class="soft">{escape(scaling.frame_sizes[0].model)}. Each point: at least {scaling.min_frames} frames and '
+            f'<p class="soft">{escape(scaling.frame_sizes[0].model)}. Each point: at least '
+            f"{scaling.min_frames} frames and "
             f"{scaling.seconds_per_point:g} s after a short warm-up, fewer than in the main measurement.</p>",
             "<h3>Network over patches, for frames from 128x128 to 3840x2160</h3>",
             scaling_svg(scaling),
@@ -201,7 +191,8 @@ def _roofline(report: Report) -> str:
         return ""
     text = (
         "<p>The roof is what this machine did in the same run: a 1024x1024 float32 matrix product and copies on all "
-        "threads. Traffic is counted per convolution without fusion, so a point lies too far left rather than too far right. "
+        "threads. Traffic is counted per convolution without fusion, so a point lies too far left rather "
+        "than too far right. "
         "INT8 has instructions of its own and may exceed the float32 roof.</p>"
     )
     return _section("Roofline", text + roofline_svg(report))
@@ -210,16 +201,21 @@ def _roofline(report: Report) -> str:
 def _method(report: Report) -> str:
     settings = report.settings
     rounds = "".join(
-        f"<li>{escape(model.title)}: warm-up {model.latency.warm_up.calls} frames, {model.latency.warm_up.seconds:.1f} s, "
+        f"<li>{escape(model.title)}: warm-up {model.latency.warm_up.calls} frames, "
+        f"{model.latency.warm_up.seconds:.1f} s, "
         f"{'steady' if model.latency.warm_up.steady else 'not steady'}; then {model.latency.total.count} frames in "
-        f"{model.latency.seconds:.1f} s. Throughput: {model.throughput.frames} frames in {model.throughput.seconds:.1f} s. "
+        f"{model.latency.seconds:.1f} s. Throughput: {model.throughput.frames} frames in "
+        f"{model.throughput.seconds:.1f} s. "
         f"Energy: {escape(model.latency.power.energy_source)}.</li>"
         for model in report.models
     )
     return (
-        f"<p>{escape(settings.workload)}. Warm-up until two neighbouring windows of 10 frames have medians within 5 %, at "
-        f"most {settings.warm_up_limit_s:g} s; then at least {settings.min_frames} frames and {settings.min_seconds:g} s. "
-        "Latency (one frame at a time, from having it to knowing its lesions) and throughput are separate runs. Nothing is "
+        f"<p>{escape(settings.workload)}. Warm-up until two neighbouring windows of 10 frames have medians "
+        f"within 5 %, at "
+        f"most {settings.warm_up_limit_s:g} s; then at least {settings.min_frames} frames and "
+        f"{settings.min_seconds:g} s. "
+        "Latency (one frame at a time, from having it to knowing its lesions) and throughput are separate "
+        "runs. Nothing is "
         "trimmed. A variation (standard deviation over mean) above 0.1 is marked noisy.</p>"
         f"<ul>{rounds}</ul>"
     )

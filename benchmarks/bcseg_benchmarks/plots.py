@@ -51,13 +51,14 @@ def stages_svg(report: Report) -> str:
 
     def draw(axes: Axes) -> None:
         seen = set()
+        widest = max(sum(_stage_medians(model).values()) for model in report.models)
         for row, model in enumerate(report.models):
             left = 0.0
             for stage, value_ms in _stage_medians(model).items():
                 label = None if stage in seen else stage
                 seen.add(stage)
                 axes.barh(row, value_ms, left=left, color=STAGE_COLOURS[stage], label=label, height=0.6)
-                if value_ms > 0.35:
+                if value_ms > 0.05 * widest:
                     axes.text(left + value_ms / 2, row, f"{value_ms:.2f}", ha="center", va="center", fontsize=8)
                 left += value_ms
             network = model.latency.stages["network"].p50_ms

@@ -87,7 +87,8 @@ def ship(options: ShipOptions, tell: Tell = lambda text: None) -> tuple[Path, ..
         write_reduced_report(reduced, gate, options.report / precision)
         tell(f"{path.name}: {_verdict(reduced)}, {time.perf_counter() - started_s:.0f} s")
         if reduced.passed:
-            evaluate(EvaluateOptions(path, options.data, record=True))
+            if reduced.passport.target != "tensorrt":  # whose figures a GPU has to measure
+                evaluate(EvaluateOptions(path, options.data, record=True))
             written.append(path)
     table = comparison_table(sorted(options.report.glob("*/*/parity.json")))
     write_text_atomic(options.report / "table.md", table)

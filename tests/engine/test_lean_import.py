@@ -8,7 +8,21 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "onnx", "onnxruntime", "openvino", "tensorrt", "pydicom", "pydantic", "typer", "rich")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "pydicom",
+    "highdicom",
+    "starlette",
+    "uvicorn",
+    "av",
+    "pydantic",
+    "typer",
+    "rich",
+)
 BLOCK = f"""
 import sys
 from importlib.abc import MetaPathFinder

@@ -52,8 +52,9 @@ def test_the_files_of_a_model(options: ShipOptions) -> None:
         assert passport.name == "tiny"
         assert passport.source_sha256 == file_sha256(reference)
         assert isinstance(passport.parity, Parity)
-        assert isinstance(passport.accuracy, Accuracy)
-        assert passport.accuracy.images == 3
+        if passport.target == "cpu":
+            assert isinstance(passport.accuracy, Accuracy)
+            assert passport.accuracy.images == 3
     assert find_model(reference) == reference
     reports = {path.parent.name for path in options.report.glob("int8/*/parity.json")}
     assert reports == set(available_backends())

@@ -15,8 +15,9 @@ from bcseg_export.parity.thresholds import DEFAULTS, Thresholds
 
 FILES = [path for name in list_models() for path in list_files(name)]
 MAX_IMAGES = 30
-# Of so few lesions one is more than the 1 % of the gate, which was held on all of val when the file was written.
-FEW = {"max_lost": 0.05}
+# All of val held the gate when the file was written. Of so few images one lesion is more than the gate's 1 %, and one
+# outline moves the pooled figures.
+FEW = {"min_dice": 0.95, "max_iou_loss": 1.5, "max_lost": 0.05}
 # The phantom is no breast: what a network makes of it is at the edge of a class, and says that the file works at all.
 PHANTOM = Thresholds(min_labels_equal=0.99, max_lost=0.05)
 
@@ -26,7 +27,8 @@ def check(path: Path, backend: str, data: Path | None) -> None:
     passport = read_model(path).passport
     if backend not in available_backends(passport.target):
         pytest.skip(f"{backend} is not installed, or does not execute files for {passport.target} as they are written")
-    few = DEFAULTS[passport.precision].model_copy(update=FEW)
+    limits = DEFAULTS[passport.precision]
+    few = limits if passport.precision == "fp32" else limits.model_copy(update=FEW)
     report = parity(
         ParityOptions(
             path.with_name(f"{path.parent.name}.onnx"),

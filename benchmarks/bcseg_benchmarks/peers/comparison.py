@@ -1,4 +1,4 @@
-"""All contenders in one run, interleaved, on the same frames: their times, their labels, and the ratios between them."""
+"""All contenders in one run, interleaved, on the same frames: times, labels, and the ratios between them."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def monai_contenders(subject: Subject, grid: TileGrid, threads: int | None) -> I
 
 
 class _MonaiFrames:
-    """Frame to labels. Zero-padding and scaling of a frame are ours, since MONAI's inferer leaves them to the caller."""
+    """Frame to labels. Padding and scaling of a frame are ours: MONAI's inferer leaves them to the caller."""
 
     def __init__(self, subject: Subject, grid: TileGrid) -> None:
         from monai.inferers import sliding_window_inference

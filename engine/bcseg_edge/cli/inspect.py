@@ -23,10 +23,10 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Verify a model file against its passport and print the passport."""
-    from bcseg_edge.models import list_files, list_models, read_model
+    from bcseg_edge.models import find_model, list_files, list_models, read_model
 
     shipped = model in list_models()
-    found = read_model(model, precision=cast("Precision", precision)) if shipped else read_model(model)
+    found = read_model(find_model(model, precision=cast("Precision", precision)) if shipped else model)
     if as_json:
         typer.echo(found.passport.model_dump_json(indent=2))
         return

@@ -249,7 +249,7 @@ def _open_black_box(options: OutputOptions, folder: Path, run: LiveRun) -> Write
         version=bcseg_edge.__version__,
         deidentified=options.deidentify,
     )
-    return WriterThread([BlackBoxSink(folder, facts, options.black_box_seconds)], folder)
+    return WriterThread([BlackBoxSink(folder, facts, options.black_box_seconds)], folder, name="black box")
 
 
 def _open_screens(

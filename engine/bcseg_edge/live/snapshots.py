@@ -34,7 +34,7 @@ class SnapshotSink:
 
     def __init__(self, folder: Path, controls: Controls) -> None:
         self._controls = controls
-        self._writer = WriterThread([_SnapshotFiles(folder)], folder)
+        self._writer = WriterThread([_SnapshotFiles(folder)], folder, name="snapshots")
 
     @property
     def count(self) -> int:

@@ -62,7 +62,7 @@ def test_a_slow_disk_drops_results_and_counts_them_without_waiting():
     counts = writer.counts
     assert counts.written == len(sink.indices)
     assert counts.written + counts.dropped == 500
-    assert writer.problems == [f"{counts.dropped} results were not recorded"]
+    assert writer.problems == [f"recording: {counts.dropped} results were left out"]
 
 
 @pytest.mark.parametrize("error", [None, OSError(28, "No space left on device"), RuntimeError("fault")])
@@ -101,7 +101,7 @@ def test_recording_stops_while_there_is_room_to_finish_the_files(tmp_path):
     writer.close()
     assert sink.indices == [0]
     assert "recording stopped: 9 MB are free" in writer.problems[0]
-    assert writer.problems[1] == "2 results were not recorded"
+    assert writer.problems[1] == "recording: 2 results were left out"
 
 
 def test_a_hanging_disk_does_not_hold_up_the_end():

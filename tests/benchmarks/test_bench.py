@@ -1,0 +1,150 @@
+"""`bcseg-edge bench` from the command line: reports, comparison, checks; and the README's section."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bcseg_benchmarks.differences import find_changes
+from bcseg_benchmarks.output import changes_text, write_report
+from bcseg_benchmarks.readme import BEGIN, END, REPORT, replaced
+from bcseg_benchmarks.report import read_report
+from bcseg_benchmarks.scaling import fit_slope
+from bcseg_edge.errors import DataError
+from tests.fixtures.tiny_model import write_model
+
+ROOT = Path(__file__).parents[2]
+SHORT = ("--frames", "3", "--seconds", "0", "--warm-up", "0.2", "--rounds", "2", "--cold-starts", "0")
+SHORT += ("--recording", "0", "--no-roofline", "--threads", "1")
+
+
+def bench(*arguments, timeout=120):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "bcseg_edge", "bench", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A report on the tiny model, with everything that needs no training weights."""
+    folder = tmp_path_factory.mktemp("bench")
+    model = write_model(folder, (64, 64))
+    done = bench(
+        *("--model", str(model), "--frame-size", "160x96", "--peers", "onnxruntime-alone,openvino-alone"),
+        *("--frames", "20", "--seconds", "0", "--cold-starts", "1", "--recording", "3", "--threads", "1"),
+        *("--report", str(folder / "out")),
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_everything_is_measured_and_adds_up(folder):
+    report = read_report(folder / "out" / "report.json")
+    (model,) = report.models
+    assert (model.title, model.patches, model.tiling) == ("tiny fp32", 6, "paper")
+    assert model.latency.total.count >= 20
+    parts = sum(stage.mean_ms for stage in model.latency.stages.values())
+    assert parts == pytest.approx(model.latency.total.mean_ms)
+    assert model.latency.overhead.mean_ms == pytest.approx(parts - model.latency.stages["network"].mean_ms)
+    assert len(model.latency.totals_ms) == model.latency.total.count
+    assert model.throughput.fps > 0
+    assert model.recording is not None
+    assert model.recording.capture.p50_ms > 0
+    assert model.cold_start is not None
+    assert sum(model.cold_start.steps_ms.values()) == pytest.approx(model.cold_start.later.p50_ms)
+    assert model.work is not None
+    assert model.work.mac == 3 * 64 * 64  # a 1x1 convolution from one channel to three
+    assert [peer.way for peer in report.peers] == ["bcseg-edge", "onnxruntime-alone", "openvino-alone"]
+    assert all(len(peer.round_medians_ms) == 5 for peer in report.peers)
+    assert any("short run" in warning for warning in report.warnings)
+
+
+def test_the_page_needs_nothing_beside_itself(folder):
+    page = (folder / "out" / "report.html").read_text()
+    assert page.count("<svg") >= 4
+    for outside in ("<script", "<link", "<img", 'src="http', "@import"):
+        assert outside not in page
+    for said in ("tiny fp32", "onnxruntime-alone", "Read with care", "Machine"):
+        assert said in page
+        assert said in page or said in (folder / "out" / "report.md").read_text()
+
+
+def test_a_report_does_not_differ_from_itself_and_a_slower_one_does(folder):
+    report = read_report(folder / "out" / "report.json")
+    assert not any(change.beyond_noise for change in find_changes(report, report))
+    content = json.loads((folder / "out" / "report.json").read_text())
+    content["models"][0]["latency"]["total"]["p50_ms"] *= 3
+    slower = type(report).model_validate(content)
+    (change,) = [change for change in find_changes(report, slower) if change.beyond_noise]
+    assert (change.what, change.verdict) == ("tiny fp32: latency", "worse")
+    assert find_changes(slower, report)[0].verdict == "better"
+    assert "1 of" in changes_text(report, slower)
+
+
+def test_what_is_no_report_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text('{"format_version": 1}')
+    with pytest.raises(DataError, match="not a report"):
+        read_report(tmp_path / "x.json")
+    with pytest.raises(DataError, match="no report at"):
+        read_report(tmp_path / "missing.json")
+
+
+def test_a_report_is_written_as_it_was_read(folder, tmp_path):
+    write_report(read_report(folder / "out" / "report.json"), tmp_path)
+    for name in ("report.json", "report.md", "report.html"):
+        assert (tmp_path / name).read_text() == (folder / "out" / name).read_text()
+
+
+def test_ci_ratios_hold():
+    done = bench("--check", str(ROOT / "benchmarks" / "ci.toml"), *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert "| met |" in done.stdout
+
+
+def test_a_missed_ratio_exits_3(tmp_path):
+    write_model(tmp_path, (64, 64))
+    text = '[[ratio]]\nwhy = "w"\nslower = "tiny fp32 openvino-alone"\nfaster = "tiny fp32 bcseg-edge"\nat_least = 99\n'
+    (tmp_path / "x.toml").write_text(text)
+    done = bench("--model", str(tmp_path / "tiny.onnx"), "--check", str(tmp_path / "x.toml"), *SHORT)
+    assert done.returncode == 3
+    assert "error: 1 of 1 ratios missed" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "missing.onnx"), "no model file"),
+        (("--frame-size", "big"), "not WIDTHxHEIGHT"),
+        (("--tiling", "none"), "unknown tiling"),
+        (("--precision", "int4"), "int4"),
+        (("--check", "missing.toml"), "no thresholds"),
+        (("--compare", "missing.json"), "no report"),
+    ],
+)
+def test_wrong_use_exits_2(arguments, message):
+    done = bench(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "hint: " in done.stderr
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 1.3])
+def test_the_slope_of_a_power_law_is_its_exponent(exponent):
+    x = [1, 4, 9, 100]
+    slope = fit_slope("x", x, [2.5 * value**exponent for value in x])
+    assert (slope.exponent, slope.residual) == (pytest.approx(exponent), pytest.approx(1))
+
+
+def test_the_readme_says_what_the_report_says():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert replaced(text, read_report(REPORT)) == text, "run: python -m bcseg_benchmarks.readme"
+
+
+def test_a_text_without_marks_is_refused():
+    with pytest.raises(DataError, match="no marks"):
+        replaced(f"{END} {BEGIN}", read_report(REPORT))
