@@ -94,8 +94,12 @@ class LoadedModel:
             )
         return self._backend.infer(patches)
 
-    def open_frame_path(self, tiling: Tiling) -> FramePath | None:
+    def open_frame_path(self, tiling: Tiling, *, graphs: bool = True) -> FramePath | None:
         """The frame path on the GPU; None where the backend runs on the CPU. To be closed before the model.
+
+        Args:
+            tiling: of its frames.
+            graphs: replay the steady state as a CUDA graph where the backend can be captured.
 
         Raises:
             ModelError: the model was closed.
@@ -103,7 +107,7 @@ class LoadedModel:
         if self._backend is None:
             raise self._closed_error()
         open_frame_path = getattr(self._backend, "open_frame_path", None)
-        return open_frame_path(tiling) if open_frame_path else None
+        return open_frame_path(tiling, graphs=graphs) if open_frame_path else None
 
     def close(self) -> None:
         """Release the backend; a second call does nothing."""

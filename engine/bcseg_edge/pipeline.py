@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,9 @@ from bcseg_edge.frames import BENIGN, CLASSES, MALIGNANT, Frame, Segmentation, U
 from bcseg_edge.lesions import Lesion, find_lesions
 from bcseg_edge.sinks import Sink
 from bcseg_edge.sources.source import Source
+
+if TYPE_CHECKING:
+    from bcseg_edge.segmenter import Segmenter
 
 PERCENTILES = (50, 90, 99, 100)
 STAGES = ("read", "split", "network", "stitch", "lesions", "write")
@@ -83,7 +88,8 @@ def run(
 
     Args:
         source: gives the frames; it stays open.
-        segment: a `Segmenter`, or anything that segments an image.
+        segment: a `Segmenter`, or anything that segments an image. A segmenter on a GPU gets the next frame while it
+            computes one, so that the source is read one frame ahead.
         sinks: get every result, in order.
         max_frames: stop after so many; None runs to the end of the source.
         spacing_mm: (row, column) size of a pixel; overrides what the frames say.
@@ -98,17 +104,12 @@ def run(
     with ExitStack() as closing:
         for sink in sinks:
             closing.callback(sink.close)
-        frames = iter(_spaced(source, spacing_mm))
-        while not should_stop() and (max_frames is None or tally.frames < max_frames):
-            asked_s = time.perf_counter()
-            frame = next(frames, None)
-            if frame is None:
-                break
-            read_ms = (time.perf_counter() - asked_s) * 1e3
-            result = _process(frame, segment, sinks)
-            tally.add(frame, result, read_ms)
+        reads = _read(_spaced(source, spacing_mm), max_frames, should_stop)
+        for segmented in closing.enter_context(contextlib.closing(_segment_all(reads, segment))):
+            result = _process(segmented, sinks)
+            tally.add(segmented, result)
             if on_frame is not None:
-                on_frame(frame, result.segmentation, result.lesions)
+                on_frame(segmented.frame, segmented.segmentation, result.lesions)
     interrupted = should_stop()
     return tally.summary(time.perf_counter() - started_s, list(source.problems), interrupted)
 
@@ -119,28 +120,70 @@ def _spaced(source: Source, spacing_mm: tuple[float, float] | None) -> Iterable[
     return (dataclasses.replace(frame, spacing_mm=spacing_mm) for frame in source)
 
 
+class _Segmented(NamedTuple):
+    """A frame, what was made of it, and how long reading and segmenting it took."""
+
+    frame: Frame
+    segmentation: Segmentation
+    read_ms: float
+    segment_ms: float
+
+
+def _read(
+    source: Iterable[Frame], max_frames: int | None, should_stop: Callable[[], bool]
+) -> Iterator[tuple[Frame, float]]:
+    """Frames with the ms that reading each took, until the source ends or enough is read."""
+    frames, count = iter(source), 0
+    while not should_stop() and (max_frames is None or count < max_frames):
+        asked_s = time.perf_counter()
+        frame = next(frames, None)
+        if frame is None:
+            return
+        count += 1
+        yield frame, (time.perf_counter() - asked_s) * 1e3
+
+
+def _segment_all(reads: Iterator[tuple[Frame, float]], segment: Segment) -> Generator[_Segmented, None, None]:
+    """Segment frames in order: as a stream where the next frame can be uploaded while one computes."""
+    if not getattr(segment, "overlaps", False):
+        for frame, read_ms in reads:
+            ready_s = time.perf_counter()
+            segmentation = segment(frame.image)
+            yield _Segmented(frame, segmentation, read_ms, (time.perf_counter() - ready_s) * 1e3)
+        return
+    under_way: deque[tuple[Frame, float]] = deque()
+
+    def images() -> Iterator[UInt8Array]:
+        for read in reads:
+            under_way.append(read)
+            yield read[0].image
+
+    segmenter: Segmenter = segment  # type: ignore[assignment]  # which alone overlaps
+    for segmentation in segmenter.stream(images()):
+        frame, read_ms = under_way.popleft()
+        # Between giving a frame and getting its result the next one is read: the clock is the segmenter's own.
+        yield _Segmented(frame, segmentation, read_ms, segmentation.timings.total_ms)
+
+
 class _Result(NamedTuple):
     """What came of one frame, and how long finding and writing it took."""
 
-    segmentation: Segmentation
     lesions: list[Lesion]
     latency_ms: float
     lesions_ms: float
     write_ms: float
 
 
-def _process(frame: Frame, segment: Segment, sinks: Sequence[Sink]) -> _Result:
-    ready_s = time.perf_counter()
-    segmentation = segment(frame.image)
+def _process(segmented: _Segmented, sinks: Sequence[Sink]) -> _Result:
+    frame, segmentation = segmented.frame, segmented.segmentation
     segmented_s = time.perf_counter()
     lesions = find_lesions(segmentation, frame.spacing_mm)
     found_s = time.perf_counter()
     for sink in sinks:
         sink.write(frame, segmentation, lesions)
     written_s = time.perf_counter()
-    return _Result(
-        segmentation, lesions, (found_s - ready_s) * 1e3, (found_s - segmented_s) * 1e3, (written_s - found_s) * 1e3
-    )
+    lesions_ms = (found_s - segmented_s) * 1e3
+    return _Result(lesions, segmented.segment_ms + lesions_ms, lesions_ms, (written_s - found_s) * 1e3)
 
 
 @dataclass(slots=True)
@@ -154,18 +197,19 @@ class _Tally:
     stages_ms: list[tuple[float, ...]] = field(default_factory=list)
     truth: _Overlap | None = None
 
-    def add(self, frame: Frame, result: _Result, read_ms: float) -> None:
+    def add(self, segmented: _Segmented, result: _Result) -> None:
+        frame, segmentation = segmented.frame, segmented.segmentation
         self.frames += 1
         self.frames_with_lesion += bool(result.lesions)
         for lesion in result.lesions:
             self.lesions[lesion.name] += 1
         if frame.truth is not None:
             self.truth = self.truth or _Overlap()
-            self.truth.add(frame.truth, result.segmentation.labels)
-        of = result.segmentation.timings
+            self.truth.add(frame.truth, segmentation.labels)
+        of = segmentation.timings
         self.stages_ms.append(
             (
-                read_ms,
+                segmented.read_ms,
                 of.upload_ms + of.split_ms,
                 of.network_ms,
                 of.stitch_ms + of.download_ms,

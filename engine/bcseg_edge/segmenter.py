@@ -68,6 +68,11 @@ class Segmenter:
         open_frame_path = getattr(model, "open_frame_path", None)  # a `PatchModel` need not have it
         self._cuda_path: FramePath | None = open_frame_path(self.tiling) if open_frame_path else None
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether `stream` uploads a frame while the one before it computes: with a backend on a GPU."""
+        return self._cuda_path is not None
+
     def __call__(self, frame: UInt8Array) -> Segmentation:
         """Segment one frame.
 

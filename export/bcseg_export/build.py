@@ -111,6 +111,11 @@ def build(options: BuildOptions) -> BuildResult:
     model = read_model(options.model, "tensorrt", options.precision)
     if model.path.suffix != ".onnx":
         raise ModelError(f"build takes an .onnx file, got {model.path.name}", "name the file that it was built from")
+    if model.passport.target == "cpu":
+        raise ModelError(
+            f"{model.path.name} is quantized for the CPU: TensorRT takes no unsigned activations",
+            "export it with --target tensorrt, or build from the fp16 file",
+        )
     settings = _settings(options, model.passport)
     compiled = _compiled(options, settings, model.passport, trt.__version__, gpu)
     with _locked(options.output):

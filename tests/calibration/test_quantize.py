@@ -46,9 +46,11 @@ def ranges(folded: onnx.ModelProto, patches: UInt8Array) -> dict[Target, Any]:
     return {target: measure_ranges(folded, patches, "minmax", symmetric=symmetric_ranges(target)) for target in TARGETS}
 
 
-def infer(model: onnx.ModelProto, patches: UInt8Array) -> Float32Array:
+def infer(model: onnx.ModelProto, patches: UInt8Array, *, literal: bool = False) -> Float32Array:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    if literal:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     logits: Float32Array = session.run(["logits"], {"patches": patches})[0]
     return logits
@@ -167,6 +169,41 @@ def test_float16_has_casts_at_the_borders_only(folded: onnx.ModelProto, patches:
     assert {values[node.input[1]].data_type for node in convolutions} == {TensorProto.FLOAT16}
     expected = infer(folded, patches)
     assert np.abs(infer(half, patches) - expected).max() < 0.02 * expected.std()
+
+
+def test_between_quantized_layers_float16_is_calculated(
+    folded: onnx.ModelProto, ranges: dict[Target, Any], patches: UInt8Array
+) -> None:
+    quantized = quantize(folded, ranges["tensorrt"], "tensorrt", {HEAD})
+    half = to_half(quantized)
+    values, made = constants(half), producers(half)
+    assert half.opset_import[0].version >= 19
+    pairs = [node for node in half.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    kinds = Counter(values[node.input[1]].data_type for node in pairs)
+    assert kinds[TensorProto.FLOAT16] > 0.9 * len(pairs)
+    # A Cast between a pair and its layer would keep TensorRT from fusing them.
+    for node in half.graph.node:
+        if node.op_type == "Conv" and node.name != HEAD:
+            assert {made[name].op_type for name in node.input[:2]} == {"DequantizeLinear"}
+    expected, received = infer(quantized, patches, literal=True), infer(half, patches, literal=True)
+    assert np.sqrt(np.mean((received - expected) ** 2)) < 0.1 * expected.std()
+
+
+def test_a_scale_that_float16_cannot_hold_stays_float32(
+    folded: onnx.ModelProto, ranges: dict[Target, Any], patches: UInt8Array
+) -> None:
+    quiet = onnx.ModelProto()
+    quiet.CopyFrom(folded)
+    name = "unet.decoder.blocks.1.conv1.0"
+    for tensor in quiet.graph.initializer:
+        if tensor.name == f"{name}.weight":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1e-4), tensor.name))
+    half = to_half(quantize(quiet, ranges["tensorrt"], "tensorrt"))
+    values, made = constants(half), producers(half)
+    (layer,) = (node for node in half.graph.node if node.name == name)
+    scales = [values[made[source].input[1]].data_type for source in layer.input[:2]]
+    assert scales == [TensorProto.FLOAT, TensorProto.FLOAT]
+    assert np.isfinite(infer(half, patches[:1], literal=True)).all()
 
 
 def test_what_float16_cannot_hold_stays_float32(folded: onnx.ModelProto, patches: UInt8Array) -> None:

@@ -223,3 +223,68 @@ def test_a_gpu_backend_without_its_package_says_what_to_install(monkeypatch):
     with pytest.raises(BackendUnavailable, match=r"cuda\.bindings cannot be imported") as caught:
         load_model("edge", "tensorrt")
     assert 'pip install "bcseg-edge[gpu]"' in caught.value.hint
+
+
+def write_concat_model(folder):
+    """Two branches, joined, quantized behind the Concat and convolved: the decoder of a U-Net laid out for TensorRT."""
+    onnx = pytest.importorskip("onnx")
+    rng = np.random.default_rng(0)
+    make, constant = onnx.helper.make_node, onnx.numpy_helper.from_array
+    kernels = {name: rng.normal(size=(4, 1, 1, 1)).astype(np.float32) for name in ("first", "second")}
+    weights = rng.integers(-127, 128, (3, 8, 1, 1)).astype(np.int8)
+    scale, weight_scale = np.float32(0.1), np.float32(0.01)
+    nodes = [
+        make("Cast", ["patches"], ["grey"], to=onnx.TensorProto.FLOAT),
+        make("Sub", ["grey", "centre"], ["centred"]),
+        make("Div", ["centred", "spread"], ["input"]),
+        make("Conv", ["input", "first"], ["a"]),
+        make("Conv", ["input", "second"], ["b"]),
+        make("Relu", ["a"], ["positive"]),
+        make("Concat", ["positive", "b"], ["joined"], axis=1),
+        make("QuantizeLinear", ["joined", "scale", "zero"], ["quantized"]),
+        make("DequantizeLinear", ["quantized", "scale", "zero"], ["dequantized"]),
+        make("DequantizeLinear", ["weights", "weight scale", "zero"], ["kernel"]),
+        make("Conv", ["dequantized", "kernel"], ["logits"]),
+    ]
+    constants = {
+        "centre": np.float32(128), "spread": np.float32(20), **kernels, "scale": scale, "zero": np.int8(0),
+        "weights": weights, "weight scale": weight_scale,
+    }  # fmt: skip
+    inputs = onnx.helper.make_tensor_value_info("patches", onnx.TensorProto.UINT8, ["N", 1, *WINDOW_HW])
+    outputs = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["N", 3, *WINDOW_HW])
+    initializers = [constant(np.asarray(value), name) for name, value in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "concat", [inputs], [outputs], initializers)
+    path = folder / "concat.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+
+    def expected(patches):
+        values = (patches.astype(np.float32) - 128) / 20
+        joined = np.concatenate([np.maximum(values * kernels["first"][:, 0], 0), values * kernels["second"][:, 0]], 1)
+        steps = np.clip(np.round(joined / scale), -128, 127)
+        return np.einsum("nchw,kc->nkhw", steps * scale, weights[:, :, 0, 0] * weight_scale, optimize=True)
+
+    return path, expected
+
+
+def test_a_file_for_tensorrt_is_executed_as_it_is_written(tmp_path):
+    pytest.importorskip("onnxruntime")
+    path, expected = write_concat_model(tmp_path)
+    seal(path, WINDOW_HW, passport={"precision": "int8", "target": "tensorrt"})
+    patches = np.random.default_rng(1).integers(0, 256, (2, 1, *WINDOW_HW), dtype=np.uint8)
+    with load_model(path) as model:
+        assert model.backend_name == "onnxruntime"
+        received = model.infer(patches)
+    reference = expected(patches)
+    # A value half-way between two steps may go to either.
+    assert np.mean(np.abs(received - reference) < 1e-3) > 0.999
+    assert np.abs(received - reference).max() < 0.2
+
+
+def test_openvino_does_not_judge_files_for_tensorrt(tmp_path):
+    """Its low-precision transformations move the quantization in front of the Concat, and the answer with it."""
+    path, _ = write_concat_model(tmp_path)
+    seal(path, WINDOW_HW, passport={"precision": "int8", "target": "tensorrt"})
+    assert "openvino" not in available_backends("tensorrt")
+    with pytest.raises(BackendUnavailable, match="laid out for TensorRT, and openvino does not calculate") as caught:
+        load_model(path, "openvino")
+    assert "onnxruntime" in caught.value.hint

@@ -193,7 +193,7 @@ def test_debug_shows_the_traceback(model, place):
 def test_a_fault_is_one_line_and_exit_1():
     code = (
         "import bcseg_edge.models as models; from bcseg_edge.cli import main\n"
-        "def broken(name): raise RuntimeError('broken inside')\n"
+        "def broken(*given, **options): raise RuntimeError('broken inside')\n"
         "models.read_model = broken\n"
         "main()"
     )

@@ -7,7 +7,7 @@ import pytest
 
 from bcseg_edge import models
 from bcseg_edge.errors import BcsegError, DataError, ModelError
-from bcseg_edge.models import find_model, list_models, load_model, read_model
+from bcseg_edge.models import find_model, list_files, list_models, load_model, model_files, read_model
 from tests.fixtures.tiny_model import write_model
 
 
@@ -37,6 +37,37 @@ def test_a_source_checkout_ships_the_models_at_its_root(tmp_path, monkeypatch):
 def test_only_files_named_as_their_folder_are_shipped(shipped):
     (shipped.parent / "notes.onnx").write_bytes(b"")
     assert list_models() == ("tiny",)
+
+
+def test_the_file_that_fits_backend_and_precision(shipped):
+    assert model_files("tiny") == {"fp32": shipped}
+    derived = {
+        stem: write_model(shipped.parent, (16, 16), name=stem, passport={"precision": stem.split(".")[1], **target})
+        for stem, target in (
+            ("tiny.int8", {"target": "cpu"}),
+            ("tiny.fp16", {"target": "tensorrt"}),
+            ("tiny.int8.tensorrt", {"target": "tensorrt"}),
+        )
+    }
+    assert find_model("tiny") == find_model("tiny", "openvino") == derived["tiny.int8"]
+    assert find_model("tiny", "tensorrt") == find_model("tiny", "cuda") == derived["tiny.fp16"]
+    assert find_model("tiny", "tensorrt", "int8") == derived["tiny.int8.tensorrt"]
+    assert find_model("tiny", precision="fp32") == find_model("tiny", "cuda", "fp32") == shipped
+    assert read_model("tiny").passport.precision == "int8"
+    assert list_files("tiny") == (shipped, *sorted(derived.values()))
+    assert list_models() == ("tiny",)
+
+
+def test_a_precision_that_is_not_shipped_is_refused_with_the_choice(shipped):
+    with pytest.raises(ModelError, match="has no int8 file for backend auto, it has: fp32"):
+        load_model("tiny", precision="int8")
+    with pytest.raises(DataError, match="unknown precision 'int4'"):
+        load_model("tiny", precision="int4")
+
+
+def test_a_file_of_another_precision_than_asked_for_is_refused(shipped):
+    with pytest.raises(ModelError, match="is of precision fp32, int8 was asked for"):
+        load_model(shipped, precision="int8")
 
 
 def test_paths_as_text_and_as_path(tmp_path):

@@ -8,10 +8,17 @@ import math
 import numpy as np
 import pytest
 
+from bcseg_edge import open_source
+from bcseg_edge.cuda.backend import CudaBackend
 from bcseg_edge.errors import ModelError
 from bcseg_edge.frames import BENIGN, MALIGNANT, Frame, Segmentation, Timings
+from bcseg_edge.models import LoadedModel
+from bcseg_edge.passport import read_passport
 from bcseg_edge.pipeline import STAGES, run
+from bcseg_edge.segmenter import Segmenter
 from bcseg_edge.sources.phantom import PhantomSource, PhantomSpec
+from tests.fixtures.lazy_cuda import LazyCuda, TinyExecutor
+from tests.fixtures.tiny_model import seal
 
 
 class ListSource:
@@ -188,3 +195,49 @@ def test_phantom_truth_scores_itself():
     summary = run(source, lambda image: read_off(next(truths)))
     assert summary.truth_dice["lesion"] == summary.truth_dice["benign"] == 1
     assert summary.lesions["benign"] == 3
+
+
+@pytest.fixture
+def on_gpu(tmp_path):
+    """A segmenter on the lazy GPU, which computes as late as it may."""
+    cuda, window_hw = LazyCuda(), (32, 32)
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(b"unused")
+    seal(path, window_hw)
+    backend = CudaBackend(cuda, TinyExecutor(cuda, window_hw), window_hw)
+    with Segmenter(LoadedModel(read_passport(path), backend), "paper") as opened:
+        yield opened
+
+
+def test_a_gpu_gets_frames_ahead_and_gives_the_same_results(on_gpu):
+    assert on_gpu.overlaps
+    streamed, single = MemorySink(), MemorySink()
+    with open_source("phantom:96x64@30?frames=5") as source:
+        summary = run(source, on_gpu, [streamed])
+    with open_source("phantom:96x64@30?frames=5") as source:
+        expected = run(source, lambda image: on_gpu(image), [single])
+    assert [frame.index for frame, *_ in streamed.results] == [frame.index for frame, *_ in single.results]
+    pairs = zip(streamed.results, single.results, strict=True)
+    assert all(np.array_equal(first[1].labels, second[1].labels) for first, second in pairs)
+    assert (summary.frames, summary.lesions, summary.truth_dice) == (5, expected.lesions, expected.truth_dice)
+    # Each of the lazy GPU's five stages takes a millisecond; reading the next frame meanwhile is no latency.
+    assert summary.latency_ms["p50"] == pytest.approx(5 + summary.stages_ms["lesions"], abs=1)
+    assert streamed.closed
+
+
+def test_a_gpu_reads_no_more_frames_than_asked_for(on_gpu):
+    with open_source("phantom:96x64@30?frames=9") as source:
+        assert run(source, on_gpu, max_frames=3).frames == 3
+        sink = MemorySink()
+        asked = iter([False, False, True, True, True])
+        summary = run(source, on_gpu, [sink], should_stop=lambda: next(asked))
+    assert (summary.frames, len(sink.results), summary.interrupted) == (2, 2, True)
+
+
+def test_a_sink_that_fails_leaves_the_gpu_ready(on_gpu):
+    sink = MemorySink(fail_at=1)
+    with open_source("phantom:96x64@30?frames=4") as source:
+        with pytest.raises(OSError, match="disk"):
+            run(source, on_gpu, [sink])
+        assert run(source, on_gpu).frames > 0
+    assert sink.closed == 1

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bcseg_edge import cli
-from bcseg_edge.errors import BackendUnavailable, DataError, ModelError
+from bcseg_edge.errors import BackendUnavailable, DataError, ModelError, ParityError
 from bcseg_edge.passport import NOT_MEASURED, Profile, file_sha256, read_passport
 from bcseg_export import build as build_module
 from bcseg_export import plan_builder
@@ -21,7 +21,9 @@ from tests.fixtures.tiny_model import seal, write_graph, write_model
 
 ROOT = Path(__file__).parents[2]
 WINDOW_HW = (64, 96)
-MODEL_FILES = sorted((ROOT / "models").glob("*/*.onnx"))
+MODEL_FILES = [
+    path for path in sorted((ROOT / "models").glob("*/*.onnx")) if read_passport(path).target in ("any", "tensorrt")
+]
 
 
 @pytest.fixture(autouse=True)
@@ -288,6 +290,67 @@ def test_tensorrt_without_a_gpu_is_refused_before_it_is_imported(model, monkeypa
         build(options(model, runtime="tensorrt"))
     with pytest.raises(BackendUnavailable, match="no NVIDIA GPU"):
         build(options(model, layers=model.with_suffix(".json")))
+
+
+def test_a_file_for_the_cpu_is_refused(builds, tmp_path):
+    path = write_model(tmp_path, WINDOW_HW, passport={"precision": "int8", "target": "cpu"})
+    with pytest.raises(ModelError, match="is quantized for the CPU"):
+        build(options(path))
+    assert not builds
+
+
+class FakeGpu:
+    """A GPU on which TensorRT would run, for the gate after a build."""
+
+    name, capability = "NVIDIA Test", (9, 0)
+
+
+@pytest.fixture
+def on_gpu(builds, monkeypatch):
+    """`build` for TensorRT on a made-up GPU, whose plan answers as the ONNX file that `plan_says` names."""
+    monkeypatch.setattr(build_module, "require_gpu", FakeGpu)
+    monkeypatch.setattr(build_module, "find_gpu", FakeGpu)
+    monkeypatch.setattr(build_module, "cuda_version", lambda: "13.0")
+    create = build_module.create_backend
+    plan_says = {}
+
+    def create_any(name, path, passport):
+        if name == "tensorrt":
+            return create("onnxruntime", plan_says["path"], passport)
+        return create(name, path, passport)
+
+    monkeypatch.setattr(build_module, "create_backend", create_any)
+    return plan_says
+
+
+def test_a_plan_that_finds_what_its_source_finds_passes_the_gate(on_gpu, model):
+    on_gpu["path"] = model
+    result = build(options(model, runtime="tensorrt"))
+    parity = result.passport.parity
+    assert parity.passed
+    assert (parity.backends, parity.labels_equal, parity.figures["lesions_lost"]) == (("tensorrt",), 1, 0)
+    assert parity.frames == 36
+    assert parity.figures["lesions"] > 0
+
+
+def test_a_plan_of_swapped_classes_is_refused_and_not_written(on_gpu, model, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(model)
+    for tensor in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)[[0, 2, 1]]
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    on_gpu["path"] = tmp_path / "swapped.onnx"
+    onnx.save(graph, on_gpu["path"])
+    with pytest.raises(ParityError, match="Dice of") as caught:
+        build(options(model, runtime="tensorrt"))
+    assert caught.value.exit_code == 3
+    assert not model.with_suffix(".engine").exists()
+
+
+def test_a_plan_that_nothing_can_judge_says_so(on_gpu, model, monkeypatch):
+    on_gpu["path"] = model
+    monkeypatch.setattr(build_module, "available_backends", lambda target: ())
+    assert build(options(model, runtime="tensorrt")).passport.parity == NOT_MEASURED
 
 
 def test_a_plan_is_not_a_source(builds, model):

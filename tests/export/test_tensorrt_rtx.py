@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from bcseg_calibration.half import to_half
-from bcseg_calibration.prepare import fold
-from bcseg_calibration.quantize import quantize
+from bcseg_calibration.prepare import fold, layer_names
+from bcseg_calibration.quantize import TARGETS, Target, quantize, quantized_layers, symmetric_ranges
 from bcseg_calibration.ranges import measure_ranges
 from bcseg_export.onnx_graph import build_graph, round_weights
+from bcseg_train.models import SegmentationNet, find_spec
 from tests.fixtures.checkpoints import WINDOW_HW, random_network
 from tests.fixtures.speckle import speckle
 
@@ -29,14 +31,47 @@ def graphs() -> dict[str, onnx.ModelProto]:
     folded = fold(exported)
     patches = np.stack([speckle(WINDOW_HW, seed) for seed in range(4)])[:, None]
     ranges = measure_ranges(folded, patches, "minmax", symmetric=True)
-    return {"fp32": exported, "fp16": to_half(folded), "int8": quantize(folded, ranges, "tensorrt")}
+    int8 = quantize(folded, ranges, "tensorrt")
+    return {"fp32": exported, "fp16": to_half(folded), "int8": int8, "int8 and fp16": to_half(int8)}
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8 and fp16"])
 def test_it_parses_and_builds(graphs: dict[str, onnx.ModelProto], precision: str, tmp_path: Path) -> None:
     path = tmp_path / f"{precision}.onnx"
     onnx.save(graphs[precision], path)
     assert build(path) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
+def test_a_resnext_builds_with_and_without_its_grouped_convolutions_in_8_bits(
+    resnext: onnx.ModelProto, resnext_ranges: dict[Target, Any], grouped: bool, tmp_path: Path
+) -> None:
+    every, chosen = layer_names(resnext), layer_names(resnext, grouped=grouped)
+    assert len(every) - len(layer_names(resnext, grouped=False)) == 16  # one a block of ResNeXt-50
+    for target in TARGETS:
+        model = quantize(resnext, resnext_ranges[target], target, set(every) - set(chosen))
+        assert set(quantized_layers(model)) == set(chosen)
+        if target == "tensorrt":
+            path = tmp_path / "resnext50.onnx"
+            onnx.save(to_half(model), path)
+            assert build(path) > 0
+
+
+@pytest.fixture(scope="module")
+def resnext() -> onnx.ModelProto:
+    torch.manual_seed(0)
+    network = SegmentationNet(find_spec("resnext50")).eval()
+    round_weights(network)
+    return fold(build_graph(network, WINDOW_HW))
+
+
+@pytest.fixture(scope="module")
+def resnext_ranges(resnext: onnx.ModelProto) -> dict[Target, Any]:
+    patches = np.stack([speckle(WINDOW_HW, seed) for seed in range(2)])[:, None]
+    return {
+        target: measure_ranges(resnext, patches, "minmax", symmetric=symmetric_ranges(target)) for target in TARGETS
+    }
 
 
 def build(path: Path) -> int:

@@ -20,7 +20,7 @@ MAX_MB = 30
 
 
 def test_it_is_small_measured_and_in_parity() -> None:
-    path, passport = find_model("edge"), read_model("edge").passport
+    path, passport = find_model("edge", precision="fp32"), read_model("edge", precision="fp32").passport
     assert sum(file.stat().st_size for file in path.parent.rglob("*")) < MAX_MB * 1e6
     assert isinstance(passport.parity, Parity)
     assert passport.parity.passed
@@ -47,7 +47,7 @@ def test_backends_give_the_same_labels_on_any_size(size: tuple[int, int]) -> Non
         frame = cv2.resize(next(iter(source)).image, size[::-1], interpolation=cv2.INTER_AREA)
     labels = {}
     for backend in available_backends():
-        with Segmenter(load_model("edge", backend)) as segmenter:
+        with Segmenter(load_model("edge", backend, precision="fp32")) as segmenter:
             labels[backend] = segmenter(frame).labels
     first, *others = labels.values()
     assert first.shape == size
@@ -58,13 +58,13 @@ def test_backends_give_the_same_labels_on_any_size(size: tuple[int, int]) -> Non
 def test_training_reads_the_same_weights() -> None:
     from bcseg_train.models import load_checkpoint
 
-    network, info = load_checkpoint(find_model("edge"))
-    assert info.sha256 == read_model("edge").passport.sha256
+    network, info = load_checkpoint(find_model("edge", precision="fp32"))
+    assert info.sha256 == read_model("edge", precision="fp32").passport.sha256
     patches = np.random.default_rng(0).integers(0, 256, (1, 1, *info.window_hw), np.uint8)
     with torch.inference_mode():
         expected = network(torch.from_numpy(patches)).numpy()
     for backend in available_backends():
-        with load_model("edge", backend) as model:
+        with load_model("edge", backend, precision="fp32") as model:
             np.testing.assert_allclose(model.infer(patches), expected, atol=1e-3)
 
 
@@ -73,7 +73,7 @@ def test_training_reads_the_same_weights() -> None:
 def test_its_figures_on_val_are_the_passports(busi_dir: Path) -> None:
     from bcseg_train.evaluate import EvaluateOptions, evaluate
 
-    recorded = read_model("edge").passport.accuracy
+    recorded = read_model("edge", precision="fp32").passport.accuracy
     assert isinstance(recorded, Accuracy)
     measured = evaluate(EvaluateOptions("edge", busi_dir)).accuracy()
     assert (measured.images, measured.tiling) == (recorded.images, recorded.tiling)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from bcseg_edge.cli import (
+    bench,
     build,
     calibrate,
     doctor,
@@ -47,6 +48,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("export")(export.export)
 app.command("parity")(parity.parity)
 app.command("build")(build.build)
+app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
 app.command("doctor")(doctor.doctor)
 

@@ -64,9 +64,9 @@ def build(
     profile = result.passport.profile
     batches = f"{profile.min_batch} to {profile.max_batch} patches, best {profile.opt_batch}"
     megabytes = result.path.stat().st_size / 1e6
+    typer.echo(f"{'up to date' if result.reused else 'built'}: {result.path} ({megabytes:.1f} MB), {batches}")
     if isinstance(result.passport.parity, str):
         typer.echo(f"parity: {result.passport.parity}; every run will say so", err=True)
-    typer.echo(f"{'up to date' if result.reused else 'built'}: {result.path} ({megabytes:.1f} MB), {batches}")
 
 
 def _frame_size(text: str) -> tuple[int, int]:

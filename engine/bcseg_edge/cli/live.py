@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,7 @@ def open_live_source(spec: str) -> LiveSource:
     paced = pace(source)
     if isinstance(source, PhantomSource):
         # Simulating takes most of a frame's time; a cine that plays to and fro has no end, as a camera has none.
-        frames = source.render(source.spec.frames or 150)
+        frames = [replace(frame, truth=None) for frame in source.render(source.spec.frames or 150)]
         paced = PacedSource(source.description, source.spec.frame_hz, lambda: to_and_fro(frames))
     paced.open()
     return paced

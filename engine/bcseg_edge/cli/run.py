@@ -95,6 +95,7 @@ def run(
     if spacing is not None and not 0 < spacing < math.inf:
         raise DataError(f"--spacing {spacing:g} mm is not a pixel's size", "give millimetres per pixel, e.g. 0.08")
     messages = Console(stderr=True)
+    wanted = cast("Precision | None", precision)  # `find_model` refuses any other text
     outputs = out.OutputOptions(
         display=display,
         view=view,
@@ -110,7 +111,7 @@ def run(
     )
     if live or is_live(source):
         arguments = LiveArguments(
-            model=str(_plan_of(model)) if backend == "tensorrt" else model,
+            model=str(_file_of(model, backend, wanted)),
             backend=backend,
             tiling=tiling,
             threads=threads,
@@ -132,8 +133,7 @@ def run(
     with ExitStack() as opened:
         given = opened.enter_context(open_source(source))
         frames = out.masked_source(given, outputs)
-        wanted = cast("Precision | None", precision)  # `load_model` refuses any other text
-        file = _plan_of(model, wanted) if backend == "tensorrt" else model
+        file = _file_of(model, backend, wanted)
         loaded = opened.enter_context(load_model(file, backend, threads, wanted))
         segmenter = Segmenter(loaded, cast("Tiling | None", tiling))  # which refuses any other text
         warnings = passport_warnings(loaded.passport)
@@ -168,6 +168,13 @@ def run(
     else:
         Console().print(_table(facts, summary))
     raise typer.Exit(_exit_code(summary, should_stop()))
+
+
+def _file_of(model: str, backend: str, precision: Precision | None) -> Path:
+    """The model file that fits; with `tensorrt` its plan, built on first use."""
+    from bcseg_edge.models import find_model
+
+    return _plan_of(model, precision) if backend == "tensorrt" else find_model(model, backend, precision)
 
 
 def _plan_of(model: str, precision: Precision | None = None) -> Path:

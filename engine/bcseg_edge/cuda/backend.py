@@ -33,10 +33,10 @@ class CudaBackend:
         self._window_hw = window_hw
         self._lane: Lane | None = None
 
-    def open_frame_path(self, tiling: Tiling) -> FramePath:
-        """The frame path for `tiling`; to be closed before the backend."""
+    def open_frame_path(self, tiling: Tiling, *, graphs: bool = True) -> FramePath:
+        """The frame path for `tiling`, see there; to be closed before the backend."""
         assert self._executor is not None  # LoadedModel refuses a closed backend
-        return FramePath(self._cuda, self._executor, self._window_hw, tiling)
+        return FramePath(self._cuda, self._executor, self._window_hw, tiling, graphs=graphs)
 
     def infer(self, patches: UInt8Array) -> Float32Array:
         """uint8 `[N, 1, h, w]` -> logits float32 `[N, 3, h, w]`, a fresh array.

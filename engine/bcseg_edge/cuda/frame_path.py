@@ -29,13 +29,17 @@ class FramePath:
         executor: of the network; it stays open.
         window_hw: of the network, px.
         tiling: `paper`, `overlap` or `frame`.
+        graphs: see `Slot`; without them it shows what they are worth.
     """
 
-    def __init__(self, cuda: Cuda, executor: Executor, window_hw: tuple[int, int], tiling: Tiling) -> None:
+    def __init__(
+        self, cuda: Cuda, executor: Executor, window_hw: tuple[int, int], tiling: Tiling, *, graphs: bool = True
+    ) -> None:
         self._cuda = cuda
         self._executor = executor
         self._window_hw = window_hw
         self._tiling = tiling
+        self._graphs = graphs
         self._free: list[Slot] = []
         self._pending: deque[Slot] = deque()
         self._closed = False
@@ -129,7 +133,7 @@ class FramePath:
             return self._free.pop(0)
         if len(self._pending) == SLOTS:
             raise BcsegError(f"{SLOTS} frames are under way already", "collect one before submitting the next")
-        return Slot(self._cuda, self._executor)
+        return Slot(self._cuda, self._executor, graphs=self._graphs)
 
 
 def _read(frame: UInt8Array | Any) -> tuple[UInt8Array | DeviceFrame, tuple[int, int], int]:

@@ -62,9 +62,10 @@ class Slot:
     Args:
         cuda: the GPU.
         executor: of the network; the slot opens a lane of its own.
+        graphs: capture the steady state into a CUDA graph where the executor can be captured.
     """
 
-    def __init__(self, cuda: Cuda, executor: Executor) -> None:
+    def __init__(self, cuda: Cuda, executor: Executor, *, graphs: bool = True) -> None:
         self._cuda = cuda
         self._executor = executor
         self._lane = executor.open_lane()
@@ -73,6 +74,7 @@ class Slot:
         self._plan: _Plan | None = None
         self._warmth = _Warmth.COLD
         self._graph: int | None = None
+        self._capturable = graphs and executor.capturable
 
     def submit(self, frame: UInt8Array | DeviceFrame, grid: TileGrid, channels: int) -> None:
         """Queue all work of a frame; the frame on the host may be overwritten afterwards.
@@ -154,7 +156,7 @@ class Slot:
     def _compute(self, plan: _Plan) -> None:
         if self._graph is not None:
             self._cuda.launch_graph(self._graph, self._stream)
-        elif self._warmth is _Warmth.WARM and self._executor.capturable:
+        elif self._warmth is _Warmth.WARM and self._capturable:
             self._graph = self._capture(plan)
             self._cuda.launch_graph(self._graph, self._stream)
         else:

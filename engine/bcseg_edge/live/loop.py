@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +18,7 @@ from bcseg_edge.live.backend import LiveBackend
 from bcseg_edge.live.blank import is_blank
 from bcseg_edge.live.capture import Capture, Reconnect
 from bcseg_edge.live.crop import AutoCrop, Crop
+from bcseg_edge.live.fan_out import FanOut, Refine
 from bcseg_edge.live.health import Ages, memory_mb
 from bcseg_edge.live.ledger import Ledger
 from bcseg_edge.live.results import Controls, Health, LiveResult, LiveSink, Validity
@@ -32,8 +32,6 @@ LANE_END_S = 5.0  # a lane ends with the frame it has
 HEALTH_EVERY_S = 1.0
 STUCK_S = 90.0  # a lane without a round for so long (a backend may compile for 60) is a case for the watchdog
 LATE_SHARE = 0.1  # more late results than this of the last second's are a degraded session
-
-Refine = Callable[[LiveResult], LiveResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +104,9 @@ class LiveLoop:
         self.ledger = Ledger()
         self.slot = Slot(self.ledger)
         self.capture = Capture(source, self.slot, self.options.reconnect, clock_ns, max_frames=self.options.max_frames)
-        self.problems: list[str] = []
         self._source = source
         self._backends = list(backends[:1] if source.lossless else backends)  # lossless means in order, too
-        self._sinks = list(sinks)
-        self._refine = refine or (lambda result: result)
+        self._outputs = FanOut(sinks, refine)
         self._notifier = notifier or Notifier()
         self._clock_ns = clock_ns
         self._latest: _Image | None = None
@@ -150,14 +146,14 @@ class LiveLoop:
         """Stop capture and lanes, settle what is left, close the sinks."""
         self._over.set()
         if not self.capture.stop():
-            self.problems.append("the source's driver did not return and was left behind")
+            self._outputs.problems.append("the source's driver did not return and was left behind")
         for lane in lanes:
             lane.join(LANE_END_S)
         self.slot.discard()
         with self._lock:
             health = self.health(stopped=True)
-            for sink in list(self._sinks):
-                self._guard(sink, lambda sink=sink: (sink.update(health), sink.close()))  # type: ignore[misc]
+            self._outputs.update(health)
+            self._outputs.close()
         return health
 
     def _run_lane(self, backend: LiveBackend) -> None:
@@ -283,7 +279,7 @@ class LiveLoop:
         with self._lock:
             overtaken = result.frame.index < self._shown_index
             if not overtaken:
-                result = self._refine(result)
+                result = self._outputs.refine(result)
             now_ns = self._clock_ns()
             age_ms = _ms(now_ns - result.frame.captured_ns)
             late = overtaken or (age_ms > self.options.deadline_ms and not self._source.lossless)
@@ -300,23 +296,11 @@ class LiveLoop:
             return  # its successor is on the screen already
         self._shown_index = result.frame.index
         if not refined:
-            result = self._refine(result)
+            result = self._outputs.refine(result)
         if result.age_ms == 0:
             result = dataclasses.replace(result, age_ms=_ms(self._clock_ns() - result.frame.captured_ns))
         self._validities[result.validity] += 1
-        for sink in list(self._sinks):
-            self._guard(sink, lambda sink=sink: sink.write(result))  # type: ignore[misc]
-
-    def _guard(self, sink: LiveSink, act: Callable[[], object]) -> None:
-        """Do something with a sink; one that fails is left out from then on."""
-        try:
-            act()
-        except Exception as error:  # an output that breaks must not take the session with it
-            said = error.message if isinstance(error, BcsegError) else f"{type(error).__name__}: {error}"
-            self.problems.append(f"output {type(sink).__name__} was closed: {said}")
-            self._sinks.remove(sink)
-            with suppress(Exception):  # its first error is the one that tells
-                sink.close()
+        self._outputs.write(result)
 
     def _look_for_loss(self) -> None:
         comes_any_time = self._source.frame_hz is None and self.capture.state == "running"
@@ -336,8 +320,7 @@ class LiveLoop:
         self._told_late, self._told_results = health.ledger.late, health.ledger.late + health.ledger.shown
         if self._told_ns - min(self._rounds_ns.values(), default=self._told_ns) < STUCK_S * 1e9:
             self._notifier.watchdog(f"{health.state} {health.reason}".strip())
-        for sink in list(self._sinks):
-            self._guard(sink, lambda sink=sink: sink.update(health))  # type: ignore[misc]
+        self._outputs.update(health)
 
     def health(self, *, stopped: bool = False) -> Health:
         """How it does now."""
@@ -380,7 +363,7 @@ class LiveLoop:
             stages_ms=self._stages.medians(),
             validities={validity.value: count for validity, count in self._validities.items()},
             crop=None if found is None else str(found),
-            problems=[*self._source.problems, *self.problems],
+            problems=[*self._source.problems, *self._outputs.problems],
             gave_up=self.capture.reason if self.capture.state == "gave_up" else "",
             interrupted=interrupted,
         )

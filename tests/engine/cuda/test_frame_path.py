@@ -128,6 +128,17 @@ def test_the_order_of_a_frame_before_and_after_the_graph(cuda):
     assert journals[2] == journals[3] == GRAPH_FRAME
 
 
+def test_without_graphs_every_frame_is_queued_call_by_call_and_says_the_same(cuda):
+    executor = TinyExecutor(cuda, WINDOW_HW)
+    plain, captured = FramePath(cuda, executor, WINDOW_HW, "paper", graphs=False), make_path(cuda)
+    frame = noise(50, 70)
+    for _ in range(3):
+        cuda.journal.clear()
+        labels = plain(frame).labels
+        assert cuda.journal[-len(EAGER_FRAME) :] == EAGER_FRAME
+        assert np.array_equal(labels, captured(frame).labels)
+
+
 def test_nothing_is_allocated_in_the_steady_state(cuda):
     path = make_path(cuda)
     list(path.stream([noise(50, 70)] * 4))

@@ -243,8 +243,8 @@ def test_a_broken_output_is_closed_and_the_rest_goes_on():
     loop, clock, _, _, _ = make_loop([scan(number) for number in range(4)], sinks=[broken, whole])
     drive(loop, clock)
     assert len(whole.results) == 4
-    assert len(loop.problems) == 1
-    assert "disk is full" in loop.problems[0]
+    assert len(loop._outputs.problems) == 1
+    assert "disk is full" in loop._outputs.problems[0]
     assert broken.closed == 1
 
 
@@ -284,6 +284,18 @@ def test_refine_sees_every_result_and_what_it_gives_is_shown():
     drive(loop, clock)
     assert seen == ["ok", "blank", "ok"]
     assert [result.track_ids for result in sink.results] == [(7,), (), (7,)]
+
+
+def test_a_tracker_that_breaks_is_switched_off_and_the_rest_goes_on():
+    def refine(result):
+        raise IndexError("inside the tracker")
+
+    clock, sink = Clock(), MemorySink()
+    loop = LiveLoop(Script(clock, [scan(1), scan(2)]), [ReadOff()], [sink], refine=refine, clock_ns=clock)
+    drive(loop, clock)
+    assert sink.validities == ["ok", "ok"]
+    assert len(loop._outputs.problems) == 1
+    assert "inside the tracker" in loop._outputs.problems[0]
 
 
 EVENTS = st.lists(
