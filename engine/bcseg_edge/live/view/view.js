@@ -8,7 +8,7 @@ const STATES = {
   frozen: ["❚❚", "SCANNER FROZEN", "the mask belongs to this image"],
   held: ["❚❚", "VIEW FROZEN", "the scan goes on; press F to resume"],
   blank: ["○", "NO IMAGE", "the scanner shows nothing to segment"],
-  stale: ["!", "TOO LATE", "no mask: this frame's result missed the deadline"],
+  stale: ["!", "TOO LATE", "no mask: this image got no result in time"],
   lost: ["×", "NO SIGNAL", "the source gives nothing; last image"],
   stalled: ["!", "STANDING STILL", "no new result; not live"],
   offline: ["×", "NO CONNECTION", "to the cart; trying again"],
