@@ -55,8 +55,8 @@ def quantize(
         around: whether operators between the layers (Add, Concat, Resize) are quantized too, where the target does so.
 
     Returns:
-        The model with QuantizeLinear and DequantizeLinear nodes. What the last convolutions give stays float32 up to the
-        logits: 8 bits there would make steps of the confidence, and ties.
+        The model with QuantizeLinear and DequantizeLinear nodes. What the last convolutions give stays float32 up to
+        the logits: 8 bits there would make steps of the confidence, and ties.
     """
     inferred = onnx.shape_inference.infer_shapes(copy.deepcopy(model))
     operators = _OPERATORS[target] if around else ["Conv"]
@@ -106,7 +106,7 @@ def _free_inputs(graph: onnx.GraphProto, names: Collection[str]) -> None:
                     node.input[place] = made[made[name].input[0]].input[0]
     for kind in ("DequantizeLinear", "QuantizeLinear"):
         used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-        kept = [node for node in graph.node if node.op_type != kind or node.output[0] in used]
+        kept = [copy.deepcopy(node) for node in graph.node if node.op_type != kind or node.output[0] in used]
         del graph.node[:]
         graph.node.extend(kept)
 
