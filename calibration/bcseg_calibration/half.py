@@ -61,6 +61,8 @@ class _Halver:
         self._halves = {name for node in graph.node if node.name not in kept for name in node.output}
         floats = (tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT)
         self._constants = {tensor.name: tensor for tensor in floats}
+        # Axes, shapes, quantized weights: nothing that has a float16.
+        self._others = {tensor.name for tensor in graph.initializer} - self._constants.keys()
         self._nodes: list[onnx.NodeProto] = []
         self._made: set[str] = set()
 
@@ -82,7 +84,9 @@ class _Halver:
     def _as_half(self, name: str) -> str:
         if name in self._constants:
             return self._half_constant(name)
-        return name if name in self._halves else self._cast(name, f"{name}.float16", TensorProto.FLOAT16)
+        if name in self._halves or name in self._others:
+            return name
+        return self._cast(name, f"{name}.float16", TensorProto.FLOAT16)
 
     def _as_float(self, name: str) -> str:
         return self._cast(name, f"{name}.float32", TensorProto.FLOAT) if name in self._halves else name

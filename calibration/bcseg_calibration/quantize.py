@@ -55,10 +55,12 @@ def quantize(
         around: whether operators between the layers (Add, Concat, Resize) are quantized too, where the target does so.
 
     Returns:
-        The model with QuantizeLinear and DequantizeLinear nodes; its outputs stay float32.
+        The model with QuantizeLinear and DequantizeLinear nodes. What the last convolutions give stays float32 up to
+        the logits: 8 bits there would make steps of the confidence, and ties.
     """
     inferred = onnx.shape_inference.infer_shapes(copy.deepcopy(model))
     operators = _OPERATORS[target] if around else ["Conv"]
+    ends = _nodes_behind_the_last_convolutions(inferred)
     quantizer = QDQQuantizer(
         inferred,
         True,  # per channel
@@ -66,7 +68,7 @@ def quantize(
         QuantType.QInt8,
         _ACTIVATIONS[target],
         ranges,
-        [node.name for node in inferred.graph.node if node.op_type in operators and node.name not in keep],
+        [node.name for node in inferred.graph.node if node.op_type in operators and node.name not in {*keep, *ends}],
         [],
         operators,
         _OPTIONS[target],
@@ -74,11 +76,39 @@ def quantize(
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
+    _free_inputs(quantized.graph, ends)
     quantized.producer_name, quantized.producer_version = PRODUCER, ""
     quantized.ir_version = model.ir_version
     quantized.graph.ClearField("value_info")
     onnx.checker.check_model(quantized, full_check=True)
     return quantized
+
+
+def _nodes_behind_the_last_convolutions(model: onnx.ModelProto) -> set[str]:
+    """Names of the nodes from which no convolution is reached."""
+    leading: set[str] = set()  # tensors that a convolution depends on
+    behind = set()
+    for node in reversed(model.graph.node):
+        if node.op_type == "Conv" or leading & set(node.output):
+            leading.update(node.input)
+        else:
+            behind.add(node.name)
+    return behind
+
+
+def _free_inputs(graph: onnx.GraphProto, names: Collection[str]) -> None:
+    """Give the named nodes what they read before it was quantized, and drop the pairs that nothing reads any more."""
+    made = {node.output[0]: node for node in graph.node}
+    for node in graph.node:
+        if node.name in names:
+            for place, name in enumerate(node.input):
+                if name in made and made[name].op_type == "DequantizeLinear" and made[name].input[0] in made:
+                    node.input[place] = made[made[name].input[0]].input[0]
+    for kind in ("DequantizeLinear", "QuantizeLinear"):
+        used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        kept = [copy.deepcopy(node) for node in graph.node if node.op_type != kind or node.output[0] in used]
+        del graph.node[:]
+        graph.node.extend(kept)
 
 
 def symmetric_ranges(target: Target) -> bool:

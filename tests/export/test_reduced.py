@@ -16,7 +16,7 @@ import bcseg_export.reduced
 from bcseg_calibration.calibration_set import SAME_ABOVE, CalibrationSet, save
 from bcseg_calibration.features import FRAME_THUMBNAIL_PX, correlation, frame_thumbnail
 from bcseg_calibration.rescue import LayerDamage
-from bcseg_edge.cli.run import _warnings
+from bcseg_edge.cli.run import passport_warnings
 from bcseg_edge.errors import DataError, ParityError
 from bcseg_edge.passport import Parity, Passport, read_passport
 from bcseg_export.calibrate import CalibrateOptions, calibrate
@@ -96,7 +96,7 @@ def test_int8_with_its_passport(
     assert passport.parity.passed
     assert passport.parity.frames == 6
     assert passport.parity.figures["lesions"] > 0
-    assert _warnings(passport) == []
+    assert passport_warnings(passport) == []
 
 
 def test_fp16_with_its_passport(checkpoint: Path, calibration: Path, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_an_accepted_loss_is_written_down_and_told_at_every_start(
     passport = read_passport(export(options(checkpoint, calibration, tmp_path, accept_parity_loss=True)))
     assert isinstance(passport.parity, Parity)
     assert not passport.parity.passed
-    (warning,) = _warnings(passport)
+    (warning,) = passport_warnings(passport)
     assert "parity failed and was accepted" in warning
     assert "Dice of malignant" in warning
 
