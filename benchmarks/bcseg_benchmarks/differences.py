@@ -97,9 +97,9 @@ def _of_model(old: ModelReport, new: ModelReport) -> Iterator[Change]:
             yield _time(f"{new.title}: {part}", getattr(old.recording, part), getattr(new.recording, part))
     if old.cold_start is not None and new.cold_start is not None:
         yield _time(f"{new.title}: cold start", old.cold_start.later, new.cold_start.later)
-        memory = (old.cold_start.peak_memory_mib, new.cold_start.peak_memory_mib)
-        if memory[0] is not None and memory[1] is not None:
-            yield Change(f"{new.title}: peak memory", "MiB", *memory, SMALLEST_CHANGE, True)
+        before, after = old.cold_start.peak_memory_mib, new.cold_start.peak_memory_mib
+        if before is not None and after is not None:
+            yield Change(f"{new.title}: peak memory", "MiB", before, after, SMALLEST_CHANGE, True)
 
 
 def _of_ratios(old: Report, new: Report) -> Iterator[Change]:
@@ -115,7 +115,7 @@ def _of_ratios(old: Report, new: Report) -> Iterator[Change]:
             quotients = np.divide(rounds[peer.name], rounds[ours])
             values.append(float(np.median(quotients)))
             spreads.append(float(np.ptp(quotients) / np.median(quotients)))
-        yield Change(f"{peer.name} / {ours}", "x", *values, max(SMALLEST_CHANGE, sum(spreads) / 2), False)
+        yield Change(f"{peer.name} / {ours}", "x", values[0], values[1], max(SMALLEST_CHANGE, sum(spreads) / 2), False)
 
 
 def _time(what: str, old: Distribution, new: Distribution) -> Change:

@@ -96,7 +96,17 @@ def peer_models(report: Report) -> list[str]:
 def peer_table(report: Report, model: str) -> Table:
     """The contenders of one model, with their ratios to our ways."""
     ours = ours_of(report, model)
-    headings = ("way", "precision", "scope", "p50, ms", "p95", "variation", "calls", "ready after, s", "same labels")
+    headings: tuple[str, ...] = (
+        "way",
+        "precision",
+        "scope",
+        "p50, ms",
+        "p95",
+        "variation",
+        "calls",
+        "ready after, s",
+        "same labels",
+    )
     headings += tuple(f"x {peer.precision} {OURS}" for peer in ours)
     rows = []
     for peer in (peer for peer in report.peers if peer.model == model):
@@ -171,14 +181,14 @@ def scaling_tables(report: Report) -> list[tuple[str, Table]]:
                 for point in points
             )  # fmt: skip
             tables.append((f"{points[0].model}: {name}", Table(headings, rows)))
-        rows = tuple(
+        batch_rows = tuple(
             (
                 str(one.patches), str(one.frames), f"{one.total_ms:.1f}", f"{one.total_ms / one.patches:.2f}",
                 f"{one.variation:.2f}",
             )
             for one in scaling.batches
         )  # fmt: skip
-        batches = Table(("patches a call", "calls", "p50, ms", "ms a patch", "variation"), rows)
+        batches = Table(("patches a call", "calls", "p50, ms", "ms a patch", "variation"), batch_rows)
         tables.append((f"{scaling.batches[0].model}: batch (network alone)", batches))
     return tables
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 SHIPPED = "the file's own"
 RANDOM = "random weights: speed only"
 UNGATED = "INT8 without calibration set and gate: speed only"
-RANDOM_WINDOW_HW, RANDOM_TILING = (256, 256), "paper"  # what the paper's models take
+RANDOM_WINDOW_HW = (256, 256)  # what the paper's models take, in the paper's tiling
+RANDOM_TILING: Tiling = "paper"
 BACKGROUND_BIAS = 1e4
 CALIBRATION_PATCHES = 8  # any ranges will do where only speed is looked at
 

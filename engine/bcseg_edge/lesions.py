@@ -98,13 +98,13 @@ def find_lesions(
     if spacing_mm is not None and not all(np.isfinite(side) and side > 0 for side in spacing_mm):
         raise DataError(f"pixel spacing {spacing_mm} mm is not positive", "give (row, column) in mm, or None")
     # Lesions cover a small part of a frame: what follows happens inside their common bounding box.
-    box = cv2.boundingRect(segmentation.labels)
-    if box[2] == 0:
+    left, top, width, height = cv2.boundingRect(segmentation.labels)
+    if width == 0:
         return []
     lesions = [
         _measure(label, region, segmentation.confidence, spacing_mm)
         for label in (BENIGN, MALIGNANT)
-        for region in _regions(segmentation.labels, label, box, min_area_px)
+        for region in _regions(segmentation.labels, label, (left, top, width, height), min_area_px)
     ]
     return sorted(lesions, key=lambda lesion: -lesion.area_px)
 

@@ -23,7 +23,7 @@ SHORT = ("--frames", "3", "--seconds", "0", "--warm-up", "0.2", "--rounds", "2",
 SHORT += ("--recording", "0", "--no-roofline", "--threads", "1")
 
 
-def bench(*arguments, timeout=120):
+def bench(*arguments, timeout=600):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "bcseg_edge", "bench", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment)

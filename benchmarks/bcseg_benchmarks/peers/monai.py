@@ -36,7 +36,7 @@ class _MonaiFrames:
     """Frame to labels. Padding and scaling of a frame are ours: MONAI's inferer leaves them to the caller."""
 
     def __init__(self, subject: Subject, grid: TileGrid) -> None:
-        from monai.inferers import sliding_window_inference
+        from monai.inferers.utils import sliding_window_inference
 
         if subject.reference is None:
             raise ValueError("no float32 weights")
