@@ -19,7 +19,7 @@ from tests.fixtures.tiny_model import write_model
 def options(tmp_path_factory: pytest.TempPathFactory) -> RobustnessOptions:
     folder = tmp_path_factory.mktemp("robustness")
     return RobustnessOptions(
-        model=write_model(folder / "model"),
+        model=write_model(folder),
         data=write_grey_busi(folder / "busi", images=2),
         other_lesions=write_pretraining_sets(folder / "sets", videos=20),
     )
