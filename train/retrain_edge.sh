@@ -12,11 +12,8 @@ resumed() {
 
 bcseg-edge pretrain --data "$data/pretrain" --output "$runs/pretrain-edge" --model edge \
     --encoder-weights "$encoder" $(resumed pretrain-edge)
-bcseg-edge train --data "$data/busi" --output "$runs/edge-small" --model edge --recipe strong \
-    --pretrained "$runs/pretrain-edge/last.ckpt" --other-lesions "$data/pretrain" $(resumed edge-small) \
-    --stop-after-epochs 22
-bcseg-edge train --data "$data/busi" --output "$runs/edge" --model edge --recipe strong-large \
-    --pretrained "$runs/edge-small/best.ckpt" --other-lesions "$data/pretrain" $(resumed edge)
+bcseg-edge train --data "$data/busi" --output "$runs/edge" --model edge --recipe strong --stop-after-epochs 22 \
+    --pretrained "$runs/pretrain-edge/last.ckpt" --other-lesions "$data/pretrain" $(resumed edge)
 bcseg-edge export "$runs/edge/best.ckpt" --output "$runs/edge/edge.onnx" --data "$data/busi"
 bcseg-edge evaluate "$runs/edge/edge.onnx" --data "$data/busi" --record --report "$runs/edge/report"
 bcseg-edge robustness "$runs/edge/edge.onnx" --data "$data/busi" --other-lesions "$data/pretrain"

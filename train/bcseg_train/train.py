@@ -120,7 +120,7 @@ def train(options: TrainOptions) -> TrainResult:
     training, validation = split_samples(options.data, options.split, options.seed)
     others = lesions_elsewhere(options.other_lesions, options.seed)[0] if options.other_lesions else []
     result = fit(options, find_spec(options.model), recipe, TrainingData(training, validation, tuple(others)))
-    if result.rank == 0 and result.epochs >= recipe.epochs:
+    if result.rank == 0 and result.epochs >= min(recipe.epochs, options.stop_after_epochs or recipe.epochs):
         calibrate_checkpoint(result.best, validation)
     return result
 
