@@ -35,7 +35,8 @@ def draw_svg(height_in: float, draw: Callable[[Axes], None]) -> str:
 
     style: Any = {
         "font.family": "sans-serif", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
-        "svg.fonttype": "none", "svg.hashsalt": "bcseg-edge", "axes.edgecolor": GREY, "axes.titlelocation": "left", "axes.titlesize": 10,
+        "svg.fonttype": "none", "svg.hashsalt": "bcseg-edge", "axes.edgecolor": GREY,
+        "axes.titlelocation": "left", "axes.titlesize": 10,
     }  # fmt: skip
     with rc_context(style):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")

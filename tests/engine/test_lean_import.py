@@ -85,9 +85,11 @@ with bcseg_edge.open_source("phantom:64x48@30") as source:
 
 def test_a_missing_package_shows_only_where_it_is_needed():
     printed = run("""
+import pathlib, types
 import bcseg_edge.backends, bcseg_edge.backends.openvino, bcseg_edge.backends.onnxruntime
+passport = types.SimpleNamespace(target="cpu")
 try:
-    bcseg_edge.backends.create_backend("openvino", __import__("pathlib").Path("a.onnx"), None)
+    bcseg_edge.backends.create_backend("openvino", pathlib.Path("a.onnx"), passport)
 except bcseg_edge.BcsegError as error:
     print(error.hint)
 """)

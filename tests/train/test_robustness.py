@@ -31,7 +31,7 @@ def test_a_model_that_reads_grey_levels_fails_where_these_change(options: Robust
     figures = {name: scores.whole_images.lesion_iou for name, scores in result.rows.items()}
     assert figures["as it is"] == 1
     assert figures["letterbox 30 %"] > 0.99
-    assert figures["gain x 0.5"] < 0.5
+    assert figures["gain x 0.5"] < 0.6
     assert result.elsewhere is not None
     assert json.loads(json.dumps(to_dict(result)))["perturbations"]["as it is"]["mean_iou"] == 1
     table = markdown(result)

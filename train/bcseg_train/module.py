@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -36,6 +37,7 @@ class SegmentationModule(pl.LightningModule):
         steps_per_epoch: int,
         validation: ValidationFrames | None,
         classes: tuple[str, ...] = CLASSES,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters({"spec": dataclasses.asdict(spec), "recipe": recipe.model_dump(mode="json")})
@@ -43,6 +45,7 @@ class SegmentationModule(pl.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.validation = validation
         self.classes = classes
+        self.seed = seed
         self.model = SegmentationNet(spec, len(classes))
         self.confusion = MulticlassConfusionMatrix(len(classes))
 
@@ -63,6 +66,11 @@ class SegmentationModule(pl.LightningModule):
             return (step + 1) / warmup
         progress = (step - warmup) / max(1.0, self.recipe.epochs * self.steps_per_epoch - warmup)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress))) + 1e-3
+
+    def on_train_batch_start(self, batch: object, batch_index: int) -> None:
+        """Draw dropout by seed, step and process alone, so that a resumed run is the uninterrupted one."""
+        state = np.random.SeedSequence((self.seed, self.global_step, self.global_rank)).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         patches, labels = batch  # uint8 [N, 1, h, w], int64 [N, h, w]

@@ -6,6 +6,7 @@ import dataclasses
 
 from bcseg_train.models import find_spec
 from bcseg_train.pretraining_sets import CLASSES, hold_out, read_pretraining_sets
+from bcseg_train.resume import checkpoint_to_resume
 from bcseg_train.train import TrainingData, TrainOptions, TrainResult, fit, recipe_of
 
 
@@ -19,5 +20,7 @@ def pretrain(options: TrainOptions) -> TrainResult:
         DataError: as `train` does, and where the folder has no index.
     """
     spec = dataclasses.replace(find_spec(options.model), lesion_class_head=False)
+    recipe = recipe_of(options)
+    checkpoint = checkpoint_to_resume(options.output, options.resume, spec, recipe)
     training, validation = hold_out(read_pretraining_sets(options.data), options.seed)
-    return fit(options, spec, recipe_of(options), TrainingData(training, validation, classes=CLASSES))
+    return fit(options, spec, recipe, TrainingData(training, validation, classes=CLASSES), checkpoint)

@@ -117,9 +117,11 @@ def train(options: TrainOptions) -> TrainResult:
             f"recipe {recipe.name} mixes in no images of other organs",
             "leave --other-lesions out, or set other_lesions in the recipe",
         )
+    spec = find_spec(options.model)
+    checkpoint = checkpoint_to_resume(options.output, options.resume, spec, recipe)
     training, validation = split_samples(options.data, options.split, options.seed)
     others = lesions_elsewhere(options.other_lesions, options.seed)[0] if options.other_lesions else []
-    result = fit(options, find_spec(options.model), recipe, TrainingData(training, validation, tuple(others)))
+    result = fit(options, spec, recipe, TrainingData(training, validation, tuple(others)), checkpoint)
     if result.rank == 0 and result.epochs >= min(recipe.epochs, options.stop_after_epochs or recipe.epochs):
         calibrate_checkpoint(result.best, validation)
     return result
@@ -141,9 +143,10 @@ def recipe_of(options: TrainOptions) -> Recipe:
     return recipe if options.epochs is None else recipe.model_copy(update={"epochs": options.epochs})
 
 
-def fit(options: TrainOptions, spec: ModelSpec, recipe: Recipe, data: TrainingData) -> TrainResult:
-    """Train `spec` on `data`; raises as `train` does."""
-    checkpoint = checkpoint_to_resume(options.output, options.resume, spec, recipe)
+def fit(
+    options: TrainOptions, spec: ModelSpec, recipe: Recipe, data: TrainingData, checkpoint: Path | None
+) -> TrainResult:
+    """Train `spec` on `data`, from `checkpoint` on where there is one; raises as `train` does."""
     keeper = _keep(options.output, "best", monitor=SELECT_BY, mode="max")
     trainer = _trainer(options, recipe, keeper, checkpoint)
     _check_processes(trainer)
@@ -159,7 +162,7 @@ def fit(options: TrainOptions, spec: ModelSpec, recipe: Recipe, data: TrainingDa
     patches = TrainingPatches(training, recipe, options.seed, data.others)
     loader = _training_loader(patches, recipe, options)
     steps_per_epoch = -(-len(patches) // (recipe.batch_size * trainer.world_size))
-    module = SegmentationModule(spec, recipe, steps_per_epoch, ValidationFrames(validation), data.classes)
+    module = SegmentationModule(spec, recipe, steps_per_epoch, ValidationFrames(validation), data.classes, options.seed)
     if checkpoint is None:
         load_encoder_weights(module.model, options.encoder_weights, _statistics_patches(patches, recipe))
         if options.pretrained is not None:
