@@ -21,7 +21,7 @@ RANDOM = "random weights: speed only"
 UNGATED = "INT8 without calibration set and gate: speed only"
 RANDOM_WINDOW_HW = (256, 256)  # what the paper's models take, in the paper's tiling
 RANDOM_TILING: Tiling = "paper"
-BACKGROUND_BIAS = 1e4
+BACKGROUND_BIAS = 100.0
 CALIBRATION_PATCHES = 8  # any ranges will do where only speed is looked at
 
 
@@ -126,7 +126,8 @@ def _random(architecture: str, folder: Path) -> Subject:
     network = SegmentationNet(find_spec(architecture)).eval()
     # Random labels are thousands of specks, which no frame has: background everywhere costs what most frames cost.
     with torch.no_grad():
-        network.unet.segmentation_head[0].bias[0] = BACKGROUND_BIAS
+        towards_background = -1 if network.class_head is not None else 1  # one output there: evidence for a lesion
+        network.unet.segmentation_head[0].bias[0] = towards_background * BACKGROUND_BIAS
     round_weights(network)
     path = folder / f"{architecture}.onnx"
     onnx.save(build_graph(network, RANDOM_WINDOW_HW), path)

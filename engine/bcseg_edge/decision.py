@@ -10,6 +10,9 @@ from bcseg_edge.frames import Float32Array, UInt8Array
 # Blocks keep the scratch small and in the cache whatever the frame size: 1 MB with its results.
 BLOCK_PX = 65536
 
+# exp of less is subnormal in float32, or below it: 30 times as slow (38 instead of 1.3 ms a frame), and 1 + it is 1 anyway.
+LEAST_EXPONENT = -80.0
+
 
 def decide(logits: Float32Array) -> tuple[UInt8Array, Float32Array]:
     """Choose the label of every pixel, and say how sure the choice is.
@@ -49,6 +52,8 @@ def _decide_block(logits: Float32Array, labels: UInt8Array, confidence: Float32A
     np.maximum(malignant, top, out=top)
     other -= top
     rest -= top
+    np.maximum(other, LEAST_EXPONENT, out=other)
+    np.maximum(rest, LEAST_EXPONENT, out=rest)
     # cv2.exp is vectorised on every CPU and takes a third of np.exp's time.
     cv2.exp(other, dst=other)
     cv2.exp(rest, dst=rest)

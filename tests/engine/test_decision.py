@@ -54,3 +54,13 @@ def test_equal_logits_are_background_at_one_third():
     labels, confidence = decide(np.full((3, 5, 5), 2.5, np.float32))
     assert not labels.any()
     np.testing.assert_allclose(confidence, 1 / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("difference", [70.0, 95.0, 1e4, 1e30])
+def test_certainty_of_any_size_is_one_and_exact_labels(difference):
+    logits = np.zeros((3, 6, 7), np.float32)
+    logits[2, ::2] = difference
+    labels, confidence = decide(logits)
+    assert np.array_equal(labels, logits.argmax(0))
+    assert (confidence[::2] == 1).all()
+    np.testing.assert_allclose(confidence[1::2], 1 / 3, rtol=1e-6)
