@@ -10,7 +10,7 @@ from bcseg_edge.frames import Float32Array, UInt8Array
 # Blocks keep the scratch small and in the cache whatever the frame size: 1 MB with its results.
 BLOCK_PX = 65536
 
-# exp of less is subnormal in float32, or below it: 30 times as slow (38 instead of 1.3 ms a frame), and 1 + it is 1 anyway.
+# exp of less is subnormal in float32: 30 times as slow (38 instead of 1.3 ms a frame), and 1 + it is 1 anyway.
 LEAST_EXPONENT = -80.0
 
 
