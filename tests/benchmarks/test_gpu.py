@@ -10,24 +10,14 @@ import numpy as np
 import pytest
 
 from bcseg_benchmarks.gpu import STAGES, figures, measure, without_graph
-from bcseg_edge.cuda.backend import CudaBackend
 from bcseg_edge.cuda.driver import find_gpu
 from bcseg_edge.errors import DataError
-from bcseg_edge.models import LoadedModel
-from bcseg_edge.passport import read_passport
-from bcseg_edge.segmenter import Segmenter
-from tests.fixtures.lazy_cuda import LazyCuda, TinyExecutor
-from tests.fixtures.tiny_model import seal
+from tests.fixtures.lazy_cuda import lazy_segmenter
 
 
 @pytest.fixture
 def segmenter(tmp_path):
-    cuda, window_hw = LazyCuda(), (32, 32)
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(b"unused")
-    seal(path, window_hw)
-    backend = CudaBackend(cuda, TinyExecutor(cuda, window_hw), window_hw)
-    with Segmenter(LoadedModel(read_passport(path), backend), "paper") as opened:
+    with lazy_segmenter(tmp_path) as opened:
         yield opened
 
 

@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 
 from bcseg_edge import open_source
-from bcseg_edge.cuda.backend import CudaBackend
 from bcseg_edge.errors import ModelError
 from bcseg_edge.frames import BENIGN, MALIGNANT, Frame, Segmentation, Timings
-from bcseg_edge.models import LoadedModel
-from bcseg_edge.passport import read_passport
 from bcseg_edge.pipeline import STAGES, run
-from bcseg_edge.segmenter import Segmenter
 from bcseg_edge.sources.phantom import PhantomSource, PhantomSpec
-from tests.fixtures.lazy_cuda import LazyCuda, TinyExecutor
-from tests.fixtures.tiny_model import seal
+from tests.fixtures.lazy_cuda import lazy_segmenter
 
 
 class ListSource:
@@ -200,12 +195,7 @@ def test_phantom_truth_scores_itself():
 @pytest.fixture
 def on_gpu(tmp_path):
     """A segmenter on the lazy GPU, which computes as late as it may."""
-    cuda, window_hw = LazyCuda(), (32, 32)
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(b"unused")
-    seal(path, window_hw)
-    backend = CudaBackend(cuda, TinyExecutor(cuda, window_hw), window_hw)
-    with Segmenter(LoadedModel(read_passport(path), backend), "paper") as opened:
+    with lazy_segmenter(tmp_path) as opened:
         yield opened
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from bcseg_edge.passport import Tiling
-from bcseg_train.dataset import LabelledImage
 from bcseg_train.evaluate import select_images
-from bcseg_train.perturbations import PERTURBATIONS, Perturbation
+from bcseg_train.perturbations import PERTURBATIONS, Labelled, Perturbation
 from bcseg_train.predictors import Predictor, open_predictor
 from bcseg_train.pretraining_sets import lesions_elsewhere
 from bcseg_train.report import number, percent, table
@@ -69,25 +68,28 @@ def robustness(options: RobustnessOptions) -> Robustness:
         if options.progress is not None:
             options.progress(done, total)
 
+    frames = [sample.load() for sample in selection.samples]  # once, not for every row
     with open_predictor(options.model, options.tiling, options.backend) as predictor:
         rows = {
-            name: score(_measure(predictor, selection.samples, perturb, options.seed, advance))
+            name: score(_measure(predictor, frames, perturb, options.seed, advance))
             for name, perturb in PERTURBATIONS.items()
         }
-        nodules = _measure(predictor, elsewhere, PERTURBATIONS["as it is"], options.seed, advance)
+        nodules = _measure(
+            predictor, [one.load() for one in elsewhere], PERTURBATIONS["as it is"], options.seed, advance
+        )
     return Robustness(predictor.passport.name, selection.data, rows, score(nodules) if nodules else None)
 
 
 def _measure(
     predictor: Predictor,
-    samples: Sequence[LabelledImage],
+    frames: Sequence[Labelled],
     perturb: Perturbation,
     seed: int,
     advance: Callable[[], None],
 ) -> list[ImageResult]:
     results = []
-    for index, sample in enumerate(samples):
-        image, truth = perturb(*sample.load(), np.random.default_rng((seed, index)))
+    for index, frame in enumerate(frames):
+        image, truth = perturb(*frame, np.random.default_rng((seed, index)))
         results.append(measure_image(str(index), int(truth.max()), truth, predictor(image)))
         advance()
     return results
