@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -77,3 +79,15 @@ def test_a_small_lesion_counts_as_much_as_a_large_one_in_the_class_loss() -> Non
 
 def test_without_a_lesion_there_is_no_class_loss() -> None:
     assert float(lesion_class_loss(torch.randn(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long))) == 0
+
+
+def test_a_smoothed_class_is_best_left_a_little_open() -> None:
+    labels = torch.full((1, 4, 4), 2)
+
+    def loss(margin: float) -> float:
+        logits = torch.zeros(1, 3, 4, 4)
+        logits[:, 2] = margin
+        return float(lesion_class_loss(logits, labels, smoothing=0.2))
+
+    assert loss(math.log(9)) < min(loss(1.0), loss(6.0))  # 0.9 is the smoothed target
+    assert float(lesion_class_loss(torch.zeros(1, 3, 4, 4), labels)) == pytest.approx(math.log(2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -50,15 +52,17 @@ def lesion_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return 1 - 2 * overlap / (truth.sum() + probability.square().sum() + EPSILON)
 
 
-def lesion_class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def lesion_class_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Benign against malignant on lesion pixels: cross-entropy, mean per patch, then over the patches with a lesion.
 
-    Large lesions count no more than small ones, as in a reader's decision. Arguments as for `dice_loss`.
+    Large lesions count no more than small ones, as in a reader's decision. Arguments as for `dice_loss`, and
+    `smoothing` of the targets in 0..1: certainty is not asked for (Szegedy et al. 2016).
     """
     benign, malignant = labels == BENIGN, labels == MALIGNANT
     known = (benign | malignant).float()
     margin = (logits[:, MALIGNANT] - logits[:, BENIGN]).float()
-    each = functional.binary_cross_entropy_with_logits(margin, malignant.float(), reduction="none")  # [N, h, w]
+    target = malignant.float() * (1 - smoothing) + smoothing / 2
+    each = functional.binary_cross_entropy_with_logits(margin, target, reduction="none")  # [N, h, w]
     pixels = known.sum((1, 2))  # [N]
     per_patch = (each * known).sum((1, 2)) / pixels.clamp(min=1)
     return per_patch.sum() / (pixels > 0).sum().clamp(min=1)
@@ -71,7 +75,7 @@ def combined_loss(logits: Tensor, labels: Tensor, weights: Loss) -> Tensor:
         (weights.dice, dice_loss, known),
         (weights.cross_entropy, cross_entropy, known),
         (weights.lesion_dice, lesion_dice_loss, labels),
-        (weights.lesion_class, lesion_class_loss, labels),
+        (weights.lesion_class, partial(lesion_class_loss, smoothing=weights.class_smoothing), labels),
     )
     loss = logits.new_zeros((), dtype=torch.float32)
     for weight, term, counted in terms:

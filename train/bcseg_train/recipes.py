@@ -49,6 +49,7 @@ class Loss(_Section):
     cross_entropy: float = Field(default=0.0, ge=0)
     lesion_dice: float = Field(default=0.0, ge=0)
     lesion_class: float = Field(default=0.0, ge=0)
+    class_smoothing: float = Field(default=0.0, ge=0, lt=1)  # of lesion_class's target, towards "not known"
 
 
 class Recipe(_Section):
@@ -64,6 +65,7 @@ class Recipe(_Section):
     batch_size: int = Field(gt=0)
     optimizer: Literal["adam", "adamw"]
     learning_rate: float = Field(gt=0)
+    encoder_rate: float = Field(default=1.0, gt=0, le=1)  # the encoder's learning rate as a share of the others'
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_epochs: float = Field(default=0.0, ge=0)
@@ -79,7 +81,7 @@ class Recipe(_Section):
             raise ValueError(f"window_hw {self.window_hw} must be positive multiples of 32")
         if (self.sampling == "whole_frame") != (self.tiling == "frame"):
             raise ValueError(f"sampling {self.sampling} does not go with tiling {self.tiling}")
-        if not any(self.loss.model_dump().values()):
+        if not any(self.loss.model_dump(exclude={"class_smoothing"}).values()):
             raise ValueError("loss has no term above zero")
         return self
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from bcseg_edge.cli import (
+    average,
     bench,
     build,
     calibrate,
@@ -41,6 +42,7 @@ app.command("run")(run.run)
 app.command("replay")(replay.replay)
 app.command("train")(train.train)
 app.command("pretrain")(pretrain.pretrain)
+app.command("average")(average.average)
 app.command("split")(split.split)
 app.command("evaluate")(evaluate.evaluate)
 app.command("robustness")(robustness.robustness)
