@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bcseg_edge import errors as errors
+    from bcseg_edge.crop import without_margins as without_margins
     from bcseg_edge.errors import BcsegError as BcsegError
     from bcseg_edge.frames import CLASSES as CLASSES
     from bcseg_edge.frames import Frame as Frame
@@ -42,6 +43,7 @@ _HOMES = {
     "find_lesions": "lesions",
     "load_model": "models",
     "open_source": "sources",
+    "without_margins": "crop",
 }
 
 __all__ = ["__version__", "errors", *_HOMES]

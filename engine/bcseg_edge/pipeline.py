@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from bcseg_edge.crop import Segment
 from bcseg_edge.frames import BENIGN, CLASSES, MALIGNANT, Frame, Segmentation, UInt8Array
 from bcseg_edge.lesions import Lesion, find_lesions
 from bcseg_edge.sinks import Sink
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 PERCENTILES = (50, 90, 99, 100)
 STAGES = ("read", "split", "network", "stitch", "lesions", "write")
 
-Segment = Callable[[UInt8Array], Segmentation]
 OnFrame = Callable[[Frame, Segmentation, Sequence[Lesion]], None]
 
 

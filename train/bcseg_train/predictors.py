@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from bcseg_edge.crop import without_margins
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import CLASSES, Float32Array, Segmentation, UInt8Array
 from bcseg_edge.models import LoadedModel, find_model, load_model
@@ -53,6 +54,8 @@ class TorchBackend:
 class Predictor:
     """A loaded model behind a `Segmenter`, with what a report says about it.
 
+    Where a whole frame becomes one window (tiling `frame`), black margins are left out first, as `run` does for images.
+
     Args:
         model: owned from now on.
         tiling: None takes the one the model was trained for.
@@ -68,10 +71,11 @@ class Predictor:
         self.backend_name = model.backend_name
         self._segmenter = Segmenter(model, tiling)
         self.tiling = self._segmenter.tiling
+        self._segment = without_margins(self._segmenter) if self.tiling == "frame" else self._segmenter
 
     def __call__(self, frame: UInt8Array) -> Segmentation:
         """Segment a frame, uint8 `[H, W]` or `[H, W, 3]`."""
-        return self._segmenter(frame)
+        return self._segment(frame)
 
     def close(self) -> None:
         """Release the model; a second call does nothing."""

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from bcseg_edge.crop import Crop
     from bcseg_edge.live.backend import LiveBackend
-    from bcseg_edge.live.crop import AutoCrop, Crop
+    from bcseg_edge.live.crop import AutoCrop
     from bcseg_edge.live.loop import LiveOptions
     from bcseg_edge.live.results import Controls
     from bcseg_edge.live.summary import LiveSummary
@@ -187,7 +188,7 @@ def _options(arguments: LiveArguments) -> LiveOptions:
 def _crop(text: str | None) -> Crop | AutoCrop | None:
     from bcseg_edge.live.crop import AutoCrop, parse_crop
 
-    if text is None:
+    if text in (None, "none"):
         return None
     return AutoCrop() if text == "auto" else parse_crop(text)
 

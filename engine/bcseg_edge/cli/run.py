@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from bcseg_edge.crop import Segment
     from bcseg_edge.passport import Passport, Precision, Tiling
     from bcseg_edge.pipeline import OnFrame, RunSummary
+    from bcseg_edge.segmenter import Segmenter
     from bcseg_edge.sources import Source
 
 _SOURCE_HELP = (
@@ -50,7 +52,9 @@ def run(
     camera: Annotated[str | None, typer.Option(metavar="[N|DEVICE]", help="Live from a camera; 0 by default.")] = None,
     live: Annotated[bool, typer.Option("--live", help="Play a video or the phantom as a camera would.")] = False,
     deadline: Annotated[float, typer.Option(help="Live: oldest a shown result may be, ms.")] = DEADLINE_MS,
-    crop: Annotated[str | None, typer.Option(help="Live: segment x,y,w,h only, or auto to find the image.")] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="Segment x,y,w,h only, auto to find the image, or none; single images: auto.")
+    ] = None,
     health: Annotated[Path | None, typer.Option(help="Live: JSON file with the state, replaced each second.")] = None,
     reconnect: Annotated[
         float, typer.Option(help="Live: seconds without a frame until it gives up; 0 at the first loss.")
@@ -146,7 +150,7 @@ def run(
         should_stop = opened.enter_context(_stop_signals())
         summary = pipeline.run(
             frames,
-            segmenter,
+            _cropped(segmenter, crop, given),
             sinks,
             max_frames=max_frames,
             spacing_mm=(spacing, spacing) if spacing else None,
@@ -192,6 +196,23 @@ def _plan_of(model: str, precision: Precision | None = None) -> Path:
     output = cache_folder("plans") / f"{found.path.stem}-{found.passport.sha256[:12]}{PLAN_SUFFIX}"
     built: Path = module.build(module.BuildOptions(model=found.path, output=output)).path
     return built
+
+
+def _cropped(segmenter: Segmenter, crop: str | None, source: Source) -> Segment:
+    """The segmenter for what `--crop` says; without it, single images lose their black margins (see `crop.py`)."""
+    from bcseg_edge.crop import cropped, without_margins
+    from bcseg_edge.live.crop import AutoCrop, parse_crop
+    from bcseg_edge.sources import ImageSource
+
+    single = isinstance(source, ImageSource)
+    if crop == "none" or (crop is None and not (single and segmenter.tiling == "frame")):
+        return segmenter
+    if crop is None or (crop == "auto" and single):
+        return without_margins(segmenter)
+    if crop == "auto":
+        return cropped(segmenter, AutoCrop().look)
+    part = parse_crop(crop)
+    return cropped(segmenter, part.of)
 
 
 def _tell(messages: Console, text: str) -> None:

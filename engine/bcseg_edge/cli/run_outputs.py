@@ -14,8 +14,9 @@ import typer
 from bcseg_edge.errors import DataError
 
 if TYPE_CHECKING:
+    from bcseg_edge.crop import Crop
     from bcseg_edge.deidentify import Rectangle
-    from bcseg_edge.live.crop import AutoCrop, Crop
+    from bcseg_edge.live.crop import AutoCrop
     from bcseg_edge.live.results import Controls, LiveResult, LiveSink
     from bcseg_edge.live.snapshots import SnapshotSink
     from bcseg_edge.live.view import ViewSink

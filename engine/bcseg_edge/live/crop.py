@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
+from bcseg_edge.crop import MIN_SIDE_PX, Crop
 from bcseg_edge.errors import DataError
-from bcseg_edge.frames import Segmentation, UInt8Array
+from bcseg_edge.frames import UInt8Array
 from bcseg_edge.segmenter import to_grey
-
-MIN_SIDE_PX = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Crop:
-    """A rectangle of a frame, px."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    @property
-    def xywh(self) -> tuple[int, int, int, int]:
-        """Left, top, width, height."""
-        return self.x, self.y, self.width, self.height
-
-    def fits(self, frame_hw: tuple[int, int]) -> bool:
-        """Whether it lies within a frame of that size."""
-        return self.x + self.width <= frame_hw[1] and self.y + self.height <= frame_hw[0]
-
-    def cut(self, image: UInt8Array) -> UInt8Array:
-        """That part of `[H, W]` or `[H, W, 3]`: a view."""
-        return image[self.y : self.y + self.height, self.x : self.x + self.width]
-
-    def paste(self, segmentation: Segmentation, frame_hw: tuple[int, int]) -> Segmentation:
-        """A cut's result in the coordinates of the frame; outside is background, with confidence 1."""
-        labels = np.zeros(frame_hw, np.uint8)
-        confidence = np.ones(frame_hw, np.float32)
-        self.cut(labels)[:] = segmentation.labels
-        confidence[self.y : self.y + self.height, self.x : self.x + self.width] = segmentation.confidence
-        return Segmentation(labels, confidence, segmentation.timings)
-
-    def __str__(self) -> str:
-        return f"{self.x},{self.y},{self.width},{self.height}"
 
 
 def parse_crop(text: str) -> Crop:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bcseg_edge.crop import Crop
 from bcseg_edge.errors import BcsegError
 from bcseg_edge.frames import Frame, Segmentation, UInt8Array
 from bcseg_edge.lesions import Lesion, find_lesions
 from bcseg_edge.live.backend import LiveBackend
 from bcseg_edge.live.blank import is_blank
 from bcseg_edge.live.capture import Capture, Reconnect
-from bcseg_edge.live.crop import AutoCrop, Crop
+from bcseg_edge.live.crop import AutoCrop
 from bcseg_edge.live.fan_out import FanOut, Refine
 from bcseg_edge.live.health import Ages, memory_mb
 from bcseg_edge.live.ledger import Ledger

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bcseg_edge.crop import Crop
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import Segmentation
 from bcseg_edge.live.blank import is_blank
-from bcseg_edge.live.crop import AutoCrop, Crop, parse_crop
+from bcseg_edge.live.crop import AutoCrop, parse_crop
 
 
 def screen(number, box=(60, 40, 220, 160), hw=(240, 320), moving=True):

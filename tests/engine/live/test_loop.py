@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bcseg_edge.crop import Crop
 from bcseg_edge.errors import BcsegError
 from bcseg_edge.live.backend import InProcessBackend
 from bcseg_edge.live.capture import Reconnect
-from bcseg_edge.live.crop import AutoCrop, Crop
+from bcseg_edge.live.crop import AutoCrop
 from bcseg_edge.live.ledger import imbalance
 from bcseg_edge.live.loop import LiveLoop, LiveOptions
 from bcseg_edge.live.results import Controls, Validity
