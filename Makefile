@@ -14,11 +14,11 @@ BENCH_VENV := .venv-bench
 BENCH ?= --model edge --random-weights resnext50 --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
 TESTS ?= tests
 
-# Of `make retrain-edge`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
+# Of `make retrain`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
 RUNS ?= runs
 ENCODER ?= imagenet
 
-.PHONY: run test lint gpu bench bench-readme retrain-edge ship soak clean
+.PHONY: run test lint gpu bench bench-readme retrain ship soak clean
 
 run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
@@ -52,8 +52,8 @@ bench-readme: $(BENCH_VENV)/ready  ## keep out/bench/report.json as the reposito
 	cp $(OUT)/bench/report.json benchmarks/reports/cpu.json
 	$(BENCH_VENV)/bin/python -m bcseg_benchmarks.readme
 
-retrain-edge: $(TEST_VENV)/ready  ## train models/edge again from BCSEG_DATA (busi/, pretrain/): hours on a CPU, minutes on a GPU
-	PATH="$(CURDIR)/$(TEST_VENV)/bin:$$PATH" sh train/retrain_edge.sh "$${BCSEG_DATA:?names the folder that holds busi and pretrain}" "$(RUNS)" "$(ENCODER)"
+retrain: $(TEST_VENV)/ready  ## train models/$(MODEL) again from BCSEG_DATA (busi/, pretrain/): hours on a CPU, minutes on a GPU
+	PATH="$(CURDIR)/$(TEST_VENV)/bin:$$PATH" sh train/retrain.sh $(MODEL) "$${BCSEG_DATA:?names the folder that holds busi and pretrain}" "$(RUNS)" "$(ENCODER)"
 
 soak: $(TEST_VENV)/ready  ## half an hour of live phantom with injected faults: memory flat, ledger exact, or exit 1
 	$(TEST_VENV)/bin/python -m bcseg_benchmarks.soak $(SOAK)
