@@ -11,7 +11,7 @@ GPU_EXTRAS ?= gpu,tensorrt
 GPU_PYTHON ?=
 GPU_BACKEND ?= cuda
 BENCH_VENV := .venv-bench
-BENCH ?= --model edge --random-weights resnext50 --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
+BENCH ?= --model edge --random-weights resnext50@frame --random-weights resnext50@paper --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
 TESTS ?= tests
 
 # Of `make retrain-edge`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
