@@ -12,7 +12,7 @@ from bcseg_edge.backends.graph import INPUT
 from bcseg_edge.tiling import TileGrid
 
 _MAIN = "from openvino.tools.benchmark.main import main; main()"  # what the script of that name does
-_MEDIAN = re.compile(r"Median:\s+([\d.]+)\s*ms")
+_MEDIAN = re.compile(r"Median:\s+([\d.]+)\s*(ms|us)")
 _COUNT = re.compile(r"Count:\s+(\d+)\s+iterations")
 
 
@@ -61,5 +61,6 @@ def read_benchmark_app(model: str, command: str, output: str) -> BenchmarkApp:
     if median is None:
         last = (output.strip().splitlines() or ["it printed nothing"])[-1]
         return BenchmarkApp(model=model, command=command, median_ms=None, iterations=0, problem=last)
+    median_ms = float(median[1]) / (1000 if median[2] == "us" else 1)
     iterations = int(count[1]) if count else 0
-    return BenchmarkApp(model=model, command=command, median_ms=float(median[1]), iterations=iterations)
+    return BenchmarkApp(model=model, command=command, median_ms=median_ms, iterations=iterations)
