@@ -85,9 +85,11 @@ def open_subjects(
 
     @cache  # two tilings of a model share its files
     def files(model: str, random: bool) -> list[Subject]:
-        found = _random(model, folder) if random else _shipped(model)
+        made = folder / ("random" if random else "made")  # apart, since both may hold a resnext50
+        made.mkdir(exist_ok=True)
+        found = _random(model, made) if random else _shipped(model)
         wanted = precisions or (found.precision,)
-        return [found if one == found.precision else _in_precision(found, one, folder) for one in wanted]
+        return [found if one == found.precision else _in_precision(found, one, made) for one in wanted]
 
     asked = [(text, False) for text in models] + [(text, True) for text in random_weights]
     subjects: dict[tuple[str, str], Subject] = {}

@@ -129,7 +129,7 @@ def test_two_tilings_share_the_files_of_a_model(tmp_path):
     assert (one.name, other.name) == ("edge@frame", "edge@paper")
     assert (one.tiling, other.tiling) == ("frame", "paper")
     assert one.path == other.path
-    (own,) = open_subjects(("edge", "edge"), (), ("fp32",), tmp_path)
+    (own,) = open_subjects(("edge", "edge"), (), ("fp32",), tmp_path)  # twice the same is once
     assert (own.name, own.tiling) == ("edge", None)
 
 
