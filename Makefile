@@ -11,7 +11,7 @@ GPU_EXTRAS ?= gpu,tensorrt
 GPU_PYTHON ?=
 GPU_BACKEND ?= cuda
 BENCH_VENV := .venv-bench
-BENCH ?= --model edge --random-weights resnext50 --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
+BENCH ?= --model edge --random-weights resnext50@frame --random-weights resnext50@paper --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
 TESTS ?= tests
 
 # Of `make retrain`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
@@ -44,7 +44,7 @@ gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its te
 ship: $(TEST_VENV)/ready  ## derive models/$(MODEL)'s INT8 and FP16 files from its weights; BCSEG_DATA names the folder with busi
 	$(TEST_VENV)/bin/python -m bcseg_export.ship --model $(MODEL) --data "$(BCSEG_DATA)/busi" --report $(OUT)/ship/$(MODEL)
 
-bench: $(BENCH_VENV)/ready  ## the README's performance table: models, peers, scaling, into out/bench/ (13 minutes on two quiet cores)
+bench: $(BENCH_VENV)/ready  ## the README's performance table: models, peers, scaling, into out/bench/ (a quarter of an hour or more on two quiet cores)
 	$(BENCH_VENV)/bin/bcseg-edge bench $(BENCH) --report $(OUT)/bench
 
 bench-readme: $(BENCH_VENV)/ready  ## keep out/bench/report.json as the repository's report and write the README's section from it

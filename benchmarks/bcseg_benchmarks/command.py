@@ -87,7 +87,7 @@ class _Run:
         self.subjects = open_subjects(options.models, options.random_weights, options.precisions, folder)
 
     def tiling(self, subject: Subject) -> Tiling:
-        return cast("Tiling", self.options.tiling or subject.passport.tiling)
+        return subject.tiling or cast("Tiling | None", self.options.tiling) or subject.passport.tiling
 
     def grid(self, subject: Subject) -> TileGrid:
         return TileGrid(self.workload.frame_hw, subject.passport.window_hw, self.tiling(subject))

@@ -62,6 +62,34 @@ def footnotes(report: Report) -> list[str]:
     return [f"{model.title}: {model.weights}" for model in report.models if model.weights != SHIPPED]
 
 
+def conditions(model: ModelReport) -> str:
+    """How long a model was measured, and what the machine showed of itself meanwhile."""
+    latency, throughput, power = model.latency, model.throughput, model.latency.power
+    warm, steady = latency.warm_up, "steady" if latency.warm_up.steady else "not steady"
+    degrees = [NOT_SHOWN if value is None else f"{value:.0f} °C" for value in power.temperatures_c]
+    clock = NOT_SHOWN if power.clock_mhz is None else f"{power.clock_mhz:.0f} MHz"
+    return (
+        f"{model.title}: warm-up {warm.calls} frames, {warm.seconds:.1f} s, {steady}; "
+        f"then {latency.total.count} frames in {latency.seconds:.1f} s. Throughput: {throughput.frames} frames in "
+        f"{throughput.seconds:.1f} s. Energy: {power.energy_source}. Hottest sensor before and after: "
+        f"{', '.join(degrees)}. Clock after: {clock}."
+    )
+
+
+def checks_table(report: Report) -> Table:
+    """Every limit with what was measured."""
+    rows = tuple(
+        (
+            item.threshold.why,
+            f"{item.threshold.at_least:g}",
+            item.problem if item.measured is None else spread(item.measured),
+            "met" if item.met else "**missed**",
+        )
+        for item in report.checks
+    )
+    return Table(("what", "at least", "measured", ""), rows)
+
+
 def distribution_table(model: ModelReport) -> Table:
     """Every stage of one model, all percentiles."""
     headings = ("stage", "count", "mean ms", "p50", "p90", "p95", "p99", "max", "variation")

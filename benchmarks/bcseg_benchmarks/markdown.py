@@ -6,6 +6,8 @@ from bcseg_benchmarks.differences import Change
 from bcseg_benchmarks.figures import (
     Table,
     above_backend,
+    checks_table,
+    conditions,
     cross_table,
     distribution_table,
     footnotes,
@@ -43,6 +45,8 @@ def markdown(report: Report) -> str:
         *_checks(report),
         *_scaling(report),
         *_roofline(report),
+        "## How it was measured",
+        *(f"- {conditions(model)}" for model in report.models),
         "## Machine",
         table(Table(("fact", "value"), (*report.machine.facts.items(), *report.machine.packages.items()))),
     ]
@@ -83,7 +87,7 @@ def _peers(report: Report) -> list[str]:
         *(f"### {model}\n\n{table(peer_table(report, model))}" for model in peer_models(report)),
     ]
     if len(cross_table(report).rows) > 1:
-        parts += ["### Our models against each other, each with its own tiling", table(cross_table(report))]
+        parts += ["### Our models against each other, each with its tiling", table(cross_table(report))]
     parts += [
         f"- {title}: {median:+.2f} ms ({low:+.2f} to {high:+.2f}) above the backend alone"
         for title, median, low, high in above_backend(report)
@@ -96,18 +100,7 @@ def _peers(report: Report) -> list[str]:
 
 
 def _checks(report: Report) -> list[str]:
-    rows = tuple(
-        (
-            item.threshold.why,
-            f"{item.threshold.at_least:g}",
-            item.problem
-            if item.measured is None
-            else f"{item.measured.median:.2f} ({item.measured.low:.2f} to {item.measured.high:.2f})",
-            "met" if item.met else "**missed**",
-        )
-        for item in report.checks
-    )
-    return ["## Targets", table(Table(("what", "at least", "measured", ""), rows))] if rows else []
+    return ["## Targets", table(checks_table(report))] if report.checks else []
 
 
 def _scaling(report: Report) -> list[str]:

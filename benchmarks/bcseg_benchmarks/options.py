@@ -18,11 +18,11 @@ class BenchOptions:
     """What to measure, and for how long. The defaults are those of a run whose figures can be believed.
 
     Attributes:
-        models: names of shipped models, or model files; the first is the main one.
-        random_weights: architectures to add with random weights: their speed, without a trained model.
+        models: names of shipped models, or model files; the first is the main one. `NAME@TILING` names a tiling.
+        random_weights: architectures to add with random weights: their speed, without a trained model; `@TILING` too.
         precisions: fp32, int8 or both for every model; empty takes files as they are.
         backend: as in `bcseg_edge.load_model`.
-        tiling: None takes each model's own.
+        tiling: of models that name none; None takes each model's own.
         frame_hw: px.
         threads: of every contender; None takes all usable cores.
         min_frames: of latency and throughput, each.

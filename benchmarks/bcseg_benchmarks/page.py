@@ -8,6 +8,7 @@ from importlib import resources
 from bcseg_benchmarks.figures import (
     Table,
     above_backend,
+    conditions,
     cross_table,
     distribution_table,
     footnotes,
@@ -29,6 +30,7 @@ from bcseg_benchmarks.plots import (
     roofline_svg,
     scaling_svg,
     stages_svg,
+    threads_svg,
 )
 from bcseg_benchmarks.report import ModelReport, Report
 
@@ -125,7 +127,7 @@ def _peers(report: Report) -> str:
     for model in peer_models(report):
         parts += [f"<h3>{escape(model)}</h3>", peers_svg(report, model), _table(peer_table(report, model), mark=OURS)]
     if len(cross_table(report).rows) > 1:
-        parts += ["<h3>Our models against each other, each with its own tiling</h3>", _table(cross_table(report))]
+        parts += ["<h3>Our models against each other, each with its tiling</h3>", _table(cross_table(report))]
     above = [
         f"<li>{escape(title)}: {median:+.2f} ms ({low:+.2f} to {high:+.2f})</li>"
         for title, median, low, high in above_backend(report)
@@ -176,6 +178,8 @@ def _scaling(report: Report) -> str:
             overhead_svg(scaling),
             "<h3>Batch</h3>",
             batch_svg(scaling),
+            "<h3>Threads</h3>",
+            threads_svg(scaling),
         ]
     if not parts:
         return ""
@@ -200,15 +204,7 @@ def _roofline(report: Report) -> str:
 
 def _method(report: Report) -> str:
     settings = report.settings
-    rounds = "".join(
-        f"<li>{escape(model.title)}: warm-up {model.latency.warm_up.calls} frames, "
-        f"{model.latency.warm_up.seconds:.1f} s, "
-        f"{'steady' if model.latency.warm_up.steady else 'not steady'}; then {model.latency.total.count} frames in "
-        f"{model.latency.seconds:.1f} s. Throughput: {model.throughput.frames} frames in "
-        f"{model.throughput.seconds:.1f} s. "
-        f"Energy: {escape(model.latency.power.energy_source)}.</li>"
-        for model in report.models
-    )
+    rounds = "".join(f"<li>{escape(line)}</li>" for line in map(conditions, report.models))
     return (
         f"<p>{escape(settings.workload)}. Warm-up until two neighbouring windows of 10 frames have medians "
         f"within 5 %, at "

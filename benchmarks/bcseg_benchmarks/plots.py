@@ -10,7 +10,7 @@ import numpy as np
 
 from bcseg_benchmarks.peers.contender import OURS
 from bcseg_benchmarks.report import ModelReport, Report
-from bcseg_benchmarks.scaling import Point, Scaling
+from bcseg_benchmarks.scaling import Scaling
 from bcseg_edge.tiling import TILINGS
 
 if TYPE_CHECKING:
@@ -162,20 +162,37 @@ def overhead_svg(scaling: Scaling) -> str:
 
 
 def batch_svg(scaling: Scaling) -> str:
-    """Milliseconds a patch over the batch, and speed-up over threads."""
+    """Milliseconds a patch over the batch."""
 
     def draw(axes: Axes) -> None:
-        def line(points: tuple[Point, ...]) -> None:
-            x = [point.patches for point in points]
-            axes.plot(x, [point.total_ms / point.patches for point in points], "o-", color=BLUE, lw=1)
-            axes.set_xticks(x, [str(value) for value in x])
-
-        line(scaling.batches)
-        axes.set_ylim(bottom=0)
+        points = scaling.batches
+        _counted_line(axes, [(point.patches, point.total_ms / point.patches) for point in points])
         axes.set_xlabel("patches a call")
         axes.set_ylabel("network, ms a patch")
 
     return draw_svg(2.2, draw)
+
+
+def threads_svg(scaling: Scaling) -> str:
+    """A frame's milliseconds over the threads, and what they would be if every thread counted in full."""
+
+    def draw(axes: Axes) -> None:
+        points = scaling.threads
+        _counted_line(axes, [(point.threads, point.total_ms) for point in points])
+        ideal = [points[0].total_ms / point.threads for point in points]
+        axes.plot([point.threads for point in points], ideal, "--", color=GREY, lw=1, label="in proportion")
+        axes.set_xlabel("threads")
+        axes.set_ylabel("frame, ms")
+        axes.legend(frameon=False, fontsize=8)
+
+    return draw_svg(2.2, draw)
+
+
+def _counted_line(axes: Axes, points: list[tuple[int, float]]) -> None:
+    counts, values = zip(*points, strict=True)
+    axes.plot(counts, values, "o-", color=BLUE, lw=1)
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.set_ylim(bottom=0)
 
 
 def roofline_svg(report: Report) -> str:

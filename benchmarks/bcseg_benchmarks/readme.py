@@ -10,7 +10,17 @@ from pathlib import Path
 
 import typer
 
-from bcseg_benchmarks.figures import Table, above_backend, footnotes, marked, ours_of, peer_models, size, spread
+from bcseg_benchmarks.figures import (
+    Table,
+    above_backend,
+    checks_table,
+    footnotes,
+    marked,
+    ours_of,
+    peer_models,
+    size,
+    spread,
+)
 from bcseg_benchmarks.markdown import table
 from bcseg_benchmarks.peers.comparison import ratio
 from bcseg_benchmarks.report import Report, read_report
@@ -34,6 +44,8 @@ def section(report: Report) -> str:
     for model in peer_models(report):
         if len(ours_of(report, model)) and len(_ratios(report, model).rows):
             parts += [f"How many times as long others take for a frame with `{model}`:", table(_ratios(report, model))]
+    if report.checks:
+        parts += ["Targets, as ratios of that run:", table(checks_table(report))]
     above = [f"{title} {median:.1f} ms" for title, median, _, _ in above_backend(report)]
     if above:
         parts.append(f"A frame above OpenVINO alone on ready patches: {', '.join(above)}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -71,7 +70,7 @@ class Scaling(Record):
     Attributes:
         frame_sizes: each tiling over the frame sizes.
         batches: patches per call of the network alone.
-        threads: the model's own tiling on 1 thread up to all.
+        threads: the measured tiling on 1, 2, 4, ... threads and on all that the run may use.
         slopes: fitted to the first: network over patches, and the rest over the frame's pixels.
         seconds_per_point: at least so long was each point measured, and at least `min_frames`.
         min_frames: see there.
@@ -115,15 +114,20 @@ def measure_scaling(
         )
 
     sizes = tuple(point(tiling, frame_hw, threads) for tiling in TILINGS for frame_hw in frame_sizes_hw)
-    own = subject.passport.tiling
+    own = subject.tiling or subject.passport.tiling
     return Scaling(
         frame_sizes=sizes,
         batches=tuple(_batches(subject, backend, threads, min_frames, seconds, say)),
-        threads=tuple(point(own, workload.frame_hw, count) for count in range(1, (os.cpu_count() or 1) + 1)),
+        threads=tuple(point(own, workload.frame_hw, count) for count in thread_counts(threads)),
         slopes=tuple(_slopes(sizes)),
         seconds_per_point=seconds,
         min_frames=min_frames,
     )
+
+
+def thread_counts(most: int) -> list[int]:
+    """Powers of two below `most`, and `most`."""
+    return [2**power for power in range((most - 1).bit_length())] + [most]
 
 
 def _batches(

@@ -36,6 +36,11 @@ class Power(Record):
     temperature_after_c: float | None
     clock_mhz: float | None
 
+    @property
+    def temperatures_c(self) -> tuple[float | None, float | None]:
+        """Before and after."""
+        return self.temperature_before_c, self.temperature_after_c
+
     def per_frame_j(self, frames: int) -> float | None:
         """Joules per frame; None where energy is not shown."""
         return None if self.energy_j is None else self.energy_j / frames

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bcseg_edge.errors import BcsegError, DataError
 from bcseg_edge.models import read_model
 from bcseg_edge.passport import Passport, Tiling, file_sha256, passport_path, read_passport, write_passport
+from bcseg_edge.tiling import TILINGS
 
 if TYPE_CHECKING:
     import onnx
@@ -30,12 +32,13 @@ class Subject:
     """A model file to measure.
 
     Attributes:
-        name: of the model.
+        name: of the model, with the tiling where the command names one: `resnext50@paper`.
         precision: of its arithmetic: fp32, fp16 or int8.
         path: `.onnx` or `.engine`, its passport beside it.
         passport: of that file.
         weights: where they come from, in words; what only shows speed says so.
         reference: float32 file that PyTorch reads the same weights from; None where there is none.
+        tiling: named in the command; None leaves it to the option of that name, or to the passport.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Subject:
     passport: Passport
     weights: str
     reference: Path | None
+    tiling: Tiling | None = None
 
     @property
     def title(self) -> str:
@@ -61,6 +65,8 @@ def open_subjects(
 ) -> list[Subject]:
     """Find or make every model file to measure.
 
+    `NAME@TILING` names a tiling, so that one report can hold a model in several: `resnext50@frame`, `resnext50@paper`.
+
     Args:
         models: names of shipped models, or model files.
         random_weights: architectures to measure with random weights.
@@ -76,14 +82,31 @@ def open_subjects(
     unknown = set(precisions) - {"fp32", "int8"}
     if unknown:
         raise DataError(f"cannot measure precision {sorted(unknown)[0]!r}", "give --precision fp32, int8 or both")
-    found = [_shipped(model) for model in models]
-    found += [_random(architecture, folder) for architecture in random_weights]
+
+    @cache  # two tilings of a model share its files
+    def files(model: str, random: bool) -> list[Subject]:
+        made = folder / ("random" if random else "made")  # apart, since both may hold a resnext50
+        made.mkdir(exist_ok=True)
+        found = _random(model, made) if random else _shipped(model)
+        wanted = precisions or (found.precision,)
+        return [found if one == found.precision else _in_precision(found, one, made) for one in wanted]
+
+    asked = [(text, False) for text in models] + [(text, True) for text in random_weights]
     subjects: dict[tuple[str, str], Subject] = {}
-    for subject in found:
-        for precision in precisions or (subject.precision,):
-            made = subject if precision == subject.precision else _in_precision(subject, precision, folder)
-            subjects.setdefault((made.name, made.precision), made)
+    for text, random in asked:
+        model, tiling = _named_tiling(text)
+        for file in files(model, random):
+            name = file.name if tiling is None else f"{file.name}@{tiling}"
+            subjects.setdefault((name, file.precision), replace(file, name=name, tiling=tiling))
     return list(subjects.values())
+
+
+def _named_tiling(text: str) -> tuple[str, Tiling | None]:
+    """`resnext50@paper` as model and tiling."""
+    for tiling in TILINGS:
+        if text.endswith(f"@{tiling}"):
+            return text.removesuffix(f"@{tiling}"), tiling
+    return text, None
 
 
 def _shipped(model: str) -> Subject:

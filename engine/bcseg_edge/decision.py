@@ -31,7 +31,7 @@ def decide(logits: Float32Array) -> tuple[UInt8Array, Float32Array]:
     labels = np.empty((height, width), np.uint8)
     confidence = np.empty((height, width), np.float32)
     block_rows = max(1, BLOCK_PX // width)
-    scratch = np.empty((2, min(block_rows, height), width), np.float32)
+    scratch = np.empty((2 * min(block_rows, height), width), np.float32)
     for first in range(0, height, block_rows):
         rows = slice(first, first + block_rows)
         _decide_block(logits[:, rows], labels[rows], confidence[rows], scratch)
@@ -39,24 +39,23 @@ def decide(logits: Float32Array) -> tuple[UInt8Array, Float32Array]:
 
 
 def _decide_block(logits: Float32Array, labels: UInt8Array, confidence: Float32Array, scratch: Float32Array) -> None:
-    """Fill `labels` and `confidence` `[h, W]` from `logits` `[3, h, W]`; `scratch` is `[2, >= h, W]`."""
+    """Fill `labels` and `confidence` `[h, W]` from `logits` `[3, h, W]`; `scratch` is `[>= 2 h, W]`."""
     background, benign, malignant = logits
-    other, top = scratch[:, : len(labels)]
-    rest = confidence
-    np.greater(benign, background, out=labels.view(np.bool_))
-    np.minimum(background, benign, out=other)
-    np.maximum(background, benign, out=top)
-    # Arithmetic, since a masked store (labels[mask] = 2) makes the function 1.7 instead of 0.65 ms at 640x480.
-    np.maximum(labels, (malignant > top).view(np.uint8) << 1, out=labels)
-    np.minimum(malignant, top, out=rest)
-    np.maximum(malignant, top, out=top)
-    other -= top
-    rest -= top
-    np.maximum(other, LEAST_EXPONENT, out=other)
-    np.maximum(rest, LEAST_EXPONENT, out=rest)
+    exponents = scratch[: 2 * len(labels)]  # both planes in one, since OpenCV takes two axes
+    others = exponents.reshape(2, *labels.shape)
+    lesion = np.maximum(benign, malignant, out=confidence)
+    np.greater(lesion, background, out=labels.view(np.bool_))
+    if labels.any():
+        np.left_shift(labels, (malignant > benign).view(np.uint8), out=labels)  # 1 becomes 2, 0 stays
+        np.minimum(benign, malignant, out=others[0])
+        np.minimum(background, lesion, out=others[1])
+        others -= np.maximum(background, lesion, out=lesion)
+    else:  # most of a frame: nothing to sort, a third of the time saved
+        np.subtract(logits[1:], background, out=others)
+    if exponents.min() < LEAST_EXPONENT:  # looking takes a seventh of the time of clamping
+        np.maximum(exponents, LEAST_EXPONENT, out=exponents)
     # cv2.exp is vectorised on every CPU and takes a third of np.exp's time.
-    cv2.exp(other, dst=other)
-    cv2.exp(rest, dst=rest)
-    confidence += other
+    cv2.exp(exponents, dst=exponents)
+    np.add(others[0], others[1], out=confidence)
     confidence += 1
     np.reciprocal(confidence, out=confidence)

@@ -95,7 +95,7 @@ def find_lesions(
     Raises:
         DataError: a spacing that is not positive and finite.
     """
-    if spacing_mm is not None and not all(np.isfinite(side) and side > 0 for side in spacing_mm):
+    if spacing_mm is not None and not all(math.isfinite(side) and side > 0 for side in spacing_mm):
         raise DataError(f"pixel spacing {spacing_mm} mm is not positive", "give (row, column) in mm, or None")
     # Lesions cover a small part of a frame: what follows happens inside their common bounding box.
     left, top, width, height = cv2.boundingRect(segmentation.labels)

@@ -137,14 +137,15 @@ class TileGrid:
         patches: UInt8Array = windows[np.ix_(self.vertical.starts, self.horizontal.starts)]  # [rows, cols, h, w]
         return patches.reshape(self.count, 1, *self.window_hw)
 
-    def stitch(self, logits: Float32Array) -> Float32Array:
+    def stitch(self, logits: Float32Array, scratch: Float32Array | None = None) -> Float32Array:
         """Put the logits of a frame's patches together, the inverse of `split`.
 
         Args:
             logits: float32 `[count, classes, h, w]`, in the order of `split`'s patches.
+            scratch: float32 `[classes, H, W]` for what has to be scaled; None allocates it.
 
         Returns:
-            float32 `[classes, H, W]`; where nothing had to be moved it is a view of `logits`.
+            float32 `[classes, H, W]`; `scratch` where it was scaled, a view of `logits` where nothing had to be moved.
             In `overlap` mode the peak extra memory is the result and about half of `logits`.
 
         Raises:
@@ -157,7 +158,7 @@ class TileGrid:
             )
         mosaic = self._blend(logits) if self.mode == "overlap" else self._join(logits)
         height, width = self.content_hw
-        return self._unscale(mosaic[:, :height, :width])
+        return self._unscale(mosaic[:, :height, :width], scratch)
 
     def _single_patch(self, grey: UInt8Array) -> UInt8Array:
         """The only window, scaled into its place: half the time of scaling, padding and cutting."""
@@ -172,10 +173,10 @@ class TileGrid:
         cv2.resize(grey, (width, height), dst=content, interpolation=interpolation)
         return patch
 
-    def _unscale(self, logits: Float32Array) -> Float32Array:
+    def _unscale(self, logits: Float32Array, scratch: Float32Array | None) -> Float32Array:
         if self.content_hw == self.frame_hw:
             return logits
-        frame_logits = np.empty((len(logits), *self.frame_hw), np.float32)
+        frame_logits = np.empty((len(logits), *self.frame_hw), np.float32) if scratch is None else scratch
         # OpenCV resizes interleaved channels only: a plane at a time saves transposing to and fro.
         for plane, target in zip(logits, frame_logits, strict=True):
             cv2.resize(plane, self.frame_hw[::-1], dst=target, interpolation=cv2.INTER_LINEAR)

@@ -56,6 +56,18 @@ def test_equal_logits_are_background_at_one_third():
     np.testing.assert_allclose(confidence, 1 / 3, rtol=1e-6)
 
 
+def test_lesions_in_some_blocks_only(monkeypatch):
+    monkeypatch.setattr(decision, "BLOCK_PX", 5 * 23)
+    logits = np.random.default_rng(0).normal(size=(3, 37, 23)).astype(np.float32)
+    logits[0] += 9
+    logits[1, 12:14, 3:9] += 20
+    logits[2, 30, 4] += 20
+    labels, confidence = decide(logits)
+    assert set(np.unique(labels)) == {0, 1, 2}
+    assert np.array_equal(labels, logits.argmax(0))
+    np.testing.assert_allclose(confidence, softmax_of_the_choice(logits), rtol=2e-6)
+
+
 @pytest.mark.parametrize("difference", [70.0, 95.0, 1e4, 1e30])
 def test_certainty_of_any_size_is_one_and_exact_labels(difference):
     logits = np.zeros((3, 6, 7), np.float32)

@@ -122,3 +122,15 @@ def test_closing_twice_and_using_after(tmp_path):
 def test_other_frames_are_refused_with_what_was_received(frame, said):
     with pytest.raises(DataError, match=f"a frame is a uint8 array .*{said}"):
         to_grey(frame)
+
+
+def test_a_segmentation_outlives_the_next_frames():
+    segmenter = Segmenter(CountingModel(), "frame")
+    grey = noise(48, 60)
+    first = segmenter(grey)
+    kept = first.labels.copy(), first.confidence.copy()
+    for other in (255 - grey, noise(30, 20), grey):
+        last = segmenter(other)
+    for segmentation in (first, last):
+        assert np.array_equal(segmentation.labels, kept[0])
+        assert np.array_equal(segmentation.confidence, kept[1])

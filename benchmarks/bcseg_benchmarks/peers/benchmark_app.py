@@ -12,7 +12,7 @@ from bcseg_edge.backends.graph import INPUT
 from bcseg_edge.tiling import TileGrid
 
 _MAIN = "from openvino.tools.benchmark.main import main; main()"  # what the script of that name does
-_MEDIAN = re.compile(r"Median:\s+([\d.]+)\s*ms")
+_MEDIAN = re.compile(r"Median:\s+([\d.]+)\s*(ms|us)")
 _COUNT = re.compile(r"Count:\s+(\d+)\s+iterations")
 
 
@@ -34,14 +34,13 @@ class BenchmarkApp(Record):
     problem: str = ""
 
 
-def run_benchmark_app(subject: Subject, grid: TileGrid, threads: int | None, seconds: int) -> BenchmarkApp:
+def run_benchmark_app(subject: Subject, grid: TileGrid, threads: int, seconds: int) -> BenchmarkApp:
     """Run it for some seconds, with the settings of our OpenVINO backend."""
     height, width = grid.window_hw
     shape = f"{INPUT}[{grid.count},1,{height},{width}]"
-    arguments = ["-d", "CPU", "-hint", "latency", "-api", "sync", "-infer_precision", "f32"]
-    arguments += ["-t", str(seconds), "-shape", shape]
-    if threads is not None:
-        arguments += ["-nthreads", str(threads)]
+    # One stream is what the hint "latency" means; it refuses -nthreads beside that hint.
+    arguments = ["-d", "CPU", "-hint", "none", "-nstreams", "1", "-nthreads", str(threads), "-api", "sync"]
+    arguments += ["-infer_precision", "f32", "-t", str(seconds), "-shape", shape]
     command = f"benchmark_app -m {subject.path.name} {' '.join(arguments)}"
     try:
         done = subprocess.run(
@@ -62,5 +61,6 @@ def read_benchmark_app(model: str, command: str, output: str) -> BenchmarkApp:
     if median is None:
         last = (output.strip().splitlines() or ["it printed nothing"])[-1]
         return BenchmarkApp(model=model, command=command, median_ms=None, iterations=0, problem=last)
+    median_ms = float(median[1]) / (1000 if median[2] == "us" else 1)
     iterations = int(count[1]) if count else 0
-    return BenchmarkApp(model=model, command=command, median_ms=float(median[1]), iterations=iterations)
+    return BenchmarkApp(model=model, command=command, median_ms=median_ms, iterations=iterations)

@@ -16,10 +16,11 @@ _EXTRA = "bench"
 
 def bench(
     model: Annotated[
-        list[str] | None, typer.Option(help="A shipped model's name or a model file; may be repeated; default edge.")
+        list[str] | None,
+        typer.Option(help="A shipped model's name or a model file, @TILING behind it or not; may be repeated."),
     ] = None,
     random_weights: Annotated[
-        list[str] | None, typer.Option(help="Architecture to add with random weights: its speed only.")
+        list[str] | None, typer.Option(help="Architecture, or ARCHITECTURE@TILING, with random weights: speed only.")
     ] = None,
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32 or int8, may be repeated; by default files as they are.")
