@@ -78,6 +78,7 @@ class LiveRun:
         model: the model file.
         backend: that executes it.
         tiling: of the frames.
+        reuse: patches that did not change are not computed again.
         deadline_ms: oldest a shown result may be.
         crop: what is segmented, None for whole frames.
         warnings: about the model, for the page.
@@ -90,6 +91,7 @@ class LiveRun:
     model: Model
     backend: str
     tiling: str
+    reuse: bool
     deadline_ms: float
     crop: Crop | AutoCrop | None = None
     warnings: tuple[str, ...] = ()
@@ -108,6 +110,11 @@ class LiveOutputs:
     sinks: list[LiveSink] = field(default_factory=list)
     refine: Callable[[LiveResult], LiveResult] | None = None
     notes: list[str] = field(default_factory=list)
+
+
+def patches_text(patches: int, reused: int) -> str:
+    """What was saved, for the summary."""
+    return f"{patches - reused} of {patches} computed, {reused / patches:.0%} saved since they had not changed"
 
 
 def check_offline(options: OutputOptions) -> None:
@@ -248,6 +255,7 @@ def _open_black_box(options: OutputOptions, folder: Path, run: LiveRun) -> Write
         tiling=run.tiling,
         version=bcseg_edge.__version__,
         deidentified=options.deidentify,
+        reuse=run.reuse,
     )
     return WriterThread([BlackBoxSink(folder, facts, options.black_box_seconds)], folder, name="black box")
 

@@ -240,6 +240,7 @@ function onHealth(health) {
   pairs("ledger", ["captured", "segmented", "shown", "reused", "dropped", "late", "failed", "blank"].map((name) => [name, counts[name], faults.has(name) && counts[name] > 0]));
   pairs("health", [
     ["running", duration(health.uptime_s)],
+    ["patches reused", health.patches ? `${Math.round((100 * health.patches_reused) / health.patches)} %` : "–"],
     ["memory", `${Math.round(health.memory_mb)} MB`],
     ["source restarts", health.source_restarts, health.source_restarts > 0],
     ["backend restarts", health.backend_restarts, health.backend_restarts > 0],
