@@ -169,17 +169,19 @@ def masked_live_source(source: LiveSource, options: OutputOptions, crop: object)
 
 
 def dicom_sinks(output: Path, source: Source, passport: Passport, deidentify: bool) -> list[Sink]:
-    """`segmentation.dcm` where the source is DICOM, else nothing."""
+    """`segmentation.dcm` and `measurements.dcm` where the source is DICOM, else nothing."""
     import bcseg_edge
     from bcseg_edge.sources import DicomSource
 
     if not isinstance(source, DicomSource):
         return []
     from bcseg_edge.sinks.dicom_seg import DicomSegSink
+    from bcseg_edge.sinks.dicom_sr import DicomSrSink
     from bcseg_edge.sinks.dicom_text import SegmentationFacts
 
     facts = SegmentationFacts(passport.name, passport.sha256, bcseg_edge.__version__)
-    return [DicomSegSink(output / "segmentation.dcm", source, facts, deidentify)]
+    labels = DicomSegSink(output / "segmentation.dcm", source, facts, deidentify)
+    return [labels, DicomSrSink(output / "measurements.dcm", source, facts, labels, deidentify)]
 
 
 def open_live_outputs(options: OutputOptions, run: LiveRun) -> LiveOutputs:
