@@ -133,6 +133,11 @@ def test_of_the_patient_only_the_listed_tags_appear(tmp_path, deidentify):
             assert len(value) <= 3 or not any(value in text for text in written.values())
 
 
+def test_no_warning_tells_the_patients_name(tmp_path, recwarn):
+    report(tmp_path, moving_square(1), tags={"PatientName": "DOE"})  # one component, which highdicom finds odd
+    assert not [warning for warning in recwarn if "DOE" in str(warning.message)]
+
+
 @pytest.mark.parametrize("charset", ["ISO_IR 100", "ISO_IR 192"])
 def test_names_keep_their_letters(tmp_path, charset):
     tags = {"SpecificCharacterSet": charset, "PatientName": "Müller^Änne"}

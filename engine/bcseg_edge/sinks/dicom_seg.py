@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bcseg_edge.errors import BackendUnavailable, DataError
-from bcseg_edge.files import atomic_path
 from bcseg_edge.frames import BENIGN, MALIGNANT, Frame, Segmentation
 from bcseg_edge.lesions import Lesion
+from bcseg_edge.sinks.dicom_file import write_dicom
 from bcseg_edge.sinks.dicom_text import COPIED, SegmentationFacts, concept, segment_description
 from bcseg_edge.sinks.folder import make_folder
 from bcseg_edge.sources.dicom import DicomSource
@@ -94,14 +94,7 @@ class DicomSegSink:
         if self._closed or not self._frames:
             return
         self._closed = True
-        dataset = self._dataset()
-        try:
-            with atomic_path(self.path) as temporary:
-                dataset.save_as(temporary)
-        except OSError as error:
-            raise DataError(
-                f"cannot write {self.path}: {error.strerror}", "free space or choose another folder"
-            ) from error
+        write_dicom(self.path, self._dataset)
 
     def _dataset(self) -> Any:
         rows, columns = self._source.frame_hw

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcseg_edge.errors import DataError
-from bcseg_edge.files import atomic_path
 from bcseg_edge.frames import Frame, Segmentation
 from bcseg_edge.lesions import Lesion
+from bcseg_edge.sinks.dicom_file import write_dicom
 from bcseg_edge.sinks.dicom_seg import SEGMENTATION_CLASS, DicomSegSink
 from bcseg_edge.sinks.dicom_text import (
     BREAST,
@@ -73,14 +72,7 @@ class DicomSrSink:
         if self._closed or not self._links.lesions:  # the template asks for at least one group
             return
         self._closed = True
-        report = self._report()
-        try:
-            with atomic_path(self.path) as temporary:
-                report.save_as(temporary)
-        except OSError as error:
-            raise DataError(
-                f"cannot write {self.path}: {error.strerror}", "free space or choose another folder"
-            ) from error
+        write_dicom(self.path, self._report)
 
     def _report(self) -> Any:
         import highdicom
