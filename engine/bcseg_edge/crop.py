@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ class Crop:
         confidence = np.ones(frame_hw, np.float32)
         self.cut(labels)[:] = segmentation.labels
         confidence[self.y : self.y + self.height, self.x : self.x + self.width] = segmentation.confidence
-        return Segmentation(labels, confidence, segmentation.timings)
+        return dataclasses.replace(segmentation, labels=labels, confidence=confidence)
 
     def __str__(self) -> str:
         return f"{self.x},{self.y},{self.width},{self.height}"

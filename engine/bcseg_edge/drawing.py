@@ -18,6 +18,7 @@ TINT_OPACITY = 0.25
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SMALLEST_SCALE, _LARGEST_SCALE = 0.36, 1.2  # below 0.36 (8 px capitals) Hershey strokes run together
 _WHITE = (255, 255, 255)
+_GREY = (150, 150, 150)
 
 _Box = tuple[int, int, int, int]  # left, top, width, height in px
 
@@ -65,6 +66,12 @@ def draw_overlay(
             taken.append(label.box)
             _write(canvas, label, COLOURS_BGR[lesion.label], scale)
     return canvas
+
+
+def draw_crop(picture: UInt8Array, crop_xywh: tuple[int, int, int, int]) -> None:
+    """Outline the part of a picture, uint8 `[H, W, 3]` BGR, that is segmented, in place: one pixel of grey."""
+    left, top, width, height = crop_xywh
+    cv2.rectangle(picture, (left, top), (left + width - 1, top + height - 1), _GREY, 1)
 
 
 def label_lines(lesion: Lesion, track_id: int | None = None) -> list[list[str]]:

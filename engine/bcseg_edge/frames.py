@@ -68,11 +68,15 @@ class Segmentation:
         labels: uint8 `[H, W]`, values 0 background, 1 benign, 2 malignant.
         confidence: float32 `[H, W]`, softmax probability of the chosen label, 1/3 to 1.
         timings: ms per stage.
+        patches: windows that cover the frame; 0 where unknown.
+        patches_reused: of these, how many were not computed, since their result was known.
     """
 
     labels: UInt8Array
     confidence: Float32Array
     timings: Timings = field(default_factory=lambda: Timings(0.0, 0.0, 0.0))
+    patches: int = 0
+    patches_reused: int = 0
 
 
 def check_frame(frame: UInt8Array) -> UInt8Array:

@@ -69,6 +69,11 @@ class LoadedModel:
         """Most patches per call of `infer`."""
         return self.passport.profile.max_batch
 
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a patch's logits are bit for bit the same whatever it is batched with; False where unknown."""
+        return bool(getattr(self._backend, "batch_invariant", False))
+
     def infer(self, patches: UInt8Array) -> Float32Array:
         """Execute the network.
 

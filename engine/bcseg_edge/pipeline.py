@@ -44,6 +44,8 @@ class RunSummary:
             Empty without frames.
         truth_dice: where the source knows the truth, Dice pooled over all pixels of all frames: `lesion` (benign
             and malignant as one), `benign`, `malignant`. A class that neither truth nor labels hold is None.
+        patches: windows of the frames.
+        patches_reused: of these, how many were not computed, since their bytes and with them the result were known.
         problems: what the source could not deliver.
         interrupted: it was asked to stop before the source ended.
     """
@@ -56,6 +58,8 @@ class RunSummary:
     latency_ms: dict[str, float]
     stages_ms: dict[str, float]
     truth_dice: dict[str, float | None] | None
+    patches: int
+    patches_reused: int
     problems: list[str]
     interrupted: bool
 
@@ -192,6 +196,8 @@ class _Tally:
 
     frames: int = 0
     frames_with_lesion: int = 0
+    patches: int = 0
+    patches_reused: int = 0
     lesions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES[1:], 0))
     latency_ms: list[float] = field(default_factory=list)
     stages_ms: list[tuple[float, ...]] = field(default_factory=list)
@@ -201,6 +207,8 @@ class _Tally:
         frame, segmentation = segmented.frame, segmented.segmentation
         self.frames += 1
         self.frames_with_lesion += bool(result.lesions)
+        self.patches += segmented.segmentation.patches
+        self.patches_reused += segmented.segmentation.patches_reused
         for lesion in result.lesions:
             self.lesions[lesion.name] += 1
         if frame.truth is not None:
@@ -234,6 +242,8 @@ class _Tally:
             latency_ms=latency,
             stages_ms=stages,
             truth_dice=None if self.truth is None else self.truth.dice(),
+            patches=self.patches,
+            patches_reused=self.patches_reused,
             problems=problems,
             interrupted=interrupted,
         )

@@ -13,6 +13,7 @@ import numpy as np
 from bcseg_edge.decision import decide
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import CLASSES, Float32Array, Segmentation, Timings, UInt8Array, check_frame
+from bcseg_edge.patch_reuse import PatchReuse
 from bcseg_edge.tiling import TILINGS, TileGrid
 
 if TYPE_CHECKING:
@@ -54,18 +55,21 @@ class Segmenter:
     Args:
         model: from `bcseg_edge.load_model`.
         tiling: `paper`, `overlap` or `frame`; None takes the one the model was trained for.
+        reuse: do not execute patches whose logits are known from the frame before; see `bcseg_edge.patch_reuse`. The
+            labels are the same. On a GPU it does nothing.
 
     Raises:
         DataError: an unknown tiling.
     """
 
-    def __init__(self, model: PatchModel, tiling: Tiling | None = None) -> None:
+    def __init__(self, model: PatchModel, tiling: Tiling | None = None, *, reuse: bool = False) -> None:
         if tiling is not None and tiling not in TILINGS:
             raise DataError(f"unknown tiling {tiling!r}", f"choose one of: {', '.join(TILINGS)}")
         self.model = model
         self.tiling: Tiling = tiling or model.tiling
         self._grid: TileGrid | None = None
         self._frame_logits: Float32Array | None = None
+        self._reuse = PatchReuse(model) if reuse else None
         open_frame_path = getattr(model, "open_frame_path", None)  # a `PatchModel` need not have it
         self._cuda_path: FramePath | None = open_frame_path(self.tiling) if open_frame_path else None
 
@@ -96,7 +100,7 @@ class Segmenter:
         grid = self._grid_for((grey.shape[0], grey.shape[1]))
         patches = grid.split(grey)  # [N, 1, h, w]
         split_ns = perf_counter_ns()
-        logits = infer_in_batches(self.model, patches)  # [N, 3, h, w]
+        logits, reused = self._infer(patches)  # [N, 3, h, w]
         network_ns = perf_counter_ns()
         labels, confidence = decide(grid.stitch(logits, self._frame_logits))
         stitch_ns = perf_counter_ns()
@@ -105,7 +109,7 @@ class Segmenter:
             network_ms=(network_ns - split_ns) / 1e6,
             stitch_ms=(stitch_ns - network_ns) / 1e6,
         )
-        return Segmentation(labels, confidence, timings)
+        return Segmentation(labels, confidence, timings, len(patches), reused)
 
     def stream(self, frames: Iterable[UInt8Array]) -> Iterator[Segmentation]:
         """Segment frames in order; on a GPU each is uploaded while the one before it computes.
@@ -128,6 +132,12 @@ class Segmenter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _infer(self, patches: UInt8Array) -> tuple[Float32Array, int]:
+        """Logits, and how many patches were not executed."""
+        if self._reuse is not None:
+            return self._reuse.infer(patches)
+        return infer_in_batches(self.model, patches), 0
 
     def _grid_for(self, frame_hw: tuple[int, int]) -> TileGrid:
         if self._grid is None or self._grid.frame_hw != frame_hw:

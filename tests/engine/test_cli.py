@@ -70,6 +70,21 @@ def test_a_gpu_backend_without_a_gpu_is_one_line_and_a_hint(model, backend):
     assert "GPU" in lines[0] or "cuda.bindings" in lines[0]
 
 
+def test_what_did_not_change_is_computed_once_and_labelled_the_same(model, tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8)
+    (tmp_path / "scans").mkdir()
+    for name in ("a", "b"):
+        cv2.imwrite(str(tmp_path / "scans" / f"{name}.png"), image)
+    arguments = (tmp_path / "scans", "--tiling", "paper", "--output")
+    table, _ = run(model, *arguments, tmp_path / "with")
+    assert "4 of 8 computed, 50% saved" in table
+    found, _ = run(model, *arguments, tmp_path / "without", "--no-reuse", "--json")
+    assert (json.loads(found)["patches"], json.loads(found)["patches_reused"]) == (8, 0)
+    for name in ("a", "b"):
+        labels = [(tmp_path / folder / "labels" / f"{name}.png").read_bytes() for folder in ("with", "without")]
+        assert labels[0] == labels[1]
+
+
 def test_help_names_every_command_and_loads_nothing_heavy():
     code = (
         "import sys; from bcseg_edge.cli import main\n"

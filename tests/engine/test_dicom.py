@@ -138,6 +138,18 @@ def test_a_file_cut_in_the_middle_gives_what_is_left_and_says_so(tmp_path):
     assert f"{len(frames)} of 6 frames could be read" in source.problems[0]
 
 
+@pytest.mark.parametrize("length", [0, 7])
+def test_a_jp2_box_without_a_length_is_no_endless_loop(tmp_path, length):
+    path = write_dicom(tmp_path / "a.dcm", FRAMES[:3], encoding="jpeg2000")
+    data = bytearray(path.read_bytes())
+    box = data.rindex(b"ftyp") - 4  # in the last frame
+    data[box : box + 4] = length.to_bytes(4, "big")
+    path.write_bytes(data)
+    source, frames = read(path)
+    assert len(frames) == 2
+    assert f"JP2 box of {length} bytes; 2 of 3 frames could be read" in source.problems[0]
+
+
 def test_a_long_cine_is_read_frame_by_frame(tmp_path):
     frames = np.zeros((60, 300, 400), np.uint8)
     path = write_dicom(tmp_path / "a.dcm", frames)

@@ -31,7 +31,7 @@ def result(index=0, size_wh=(64, 48), name=None):
     labels = np.zeros_like(image)
     labels[10:30, 20:40] = BENIGN
     frame = Frame(image, index, 123456789, (0.1, 0.2), name or f"{index:06d}")
-    segmentation = Segmentation(labels, np.full(labels.shape, 0.9, np.float32), Timings(0.1, 2.0, 0.3))
+    segmentation = Segmentation(labels, np.full(labels.shape, 0.9, np.float32), Timings(0.1, 2.0, 0.3), 6, 2)
     return frame, segmentation, find_lesions(segmentation, frame.spacing_mm)
 
 
@@ -146,6 +146,8 @@ def test_json_lines_follow_the_schema(tmp_path):
         "spacing_mm": [0.1, 0.2],
         "lesions": [lesion.to_dict() for lesion in lesions],
         "timings_ms": {"split": 0.1, "network": 2.0, "stitch": 0.3},
+        "patches": 6,
+        "patches_reused": 2,
     }
     assert records[1]["lesions"][0]["area_mm2"] == pytest.approx(400 * 0.02)
 

@@ -35,6 +35,7 @@ class OpenVinoBackend:
     """
 
     name = "openvino"
+    batch_invariant = True
 
     def __init__(self, path: Path, passport: Passport, threads: int | None) -> None:
         try:

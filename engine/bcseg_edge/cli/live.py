@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bcseg_edge.cli.run_outputs import LiveOutputs, OutputOptions, masked_live_source
+from bcseg_edge.cli.run_outputs import LiveOutputs, OutputOptions, masked_live_source, patches_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +45,7 @@ class LiveArguments:
     health: Path | None
     reconnect_s: float
     in_process: bool
+    reuse: bool
     lanes: int | None
     as_json: bool
     outputs: OutputOptions
@@ -91,6 +92,7 @@ def live_outputs(
         model=read_model(arguments.model, arguments.backend),
         backend=facts["backend"],
         tiling=facts["tiling"],
+        reuse=arguments.reuse,
         deadline_ms=options.deadline_ms,
         crop=options.crop,
         warnings=tuple(_model_warnings(arguments.model)),
@@ -153,7 +155,7 @@ def _open_backends(arguments: LiveArguments, closing: ExitStack) -> tuple[list[L
     from bcseg_edge.live.worker import SegmenterFactory
 
     lanes, threads = plan_lanes(arguments.backend, arguments.model, arguments.threads, arguments.lanes)
-    factory = SegmenterFactory(arguments.model, arguments.backend, threads, arguments.tiling)
+    factory = SegmenterFactory(arguments.model, arguments.backend, threads, arguments.tiling, arguments.reuse)
     if arguments.in_process:
         segment, facts = factory()
         return [InProcessBackend(segment)], facts
@@ -230,6 +232,8 @@ def _table(facts: dict[str, str], summary: LiveSummary, problems: Sequence[str],
         table.add_row(
             "stages, median ms", "  ".join(f"{name}={value:.1f}" for name, value in summary.stages_ms.items())
         )
+    if health.patches_reused:
+        table.add_row("patches", patches_text(health.patches, health.patches_reused))
     if summary.crop is not None:
         table.add_row("crop", f"--crop {summary.crop}")
     table.add_row("restarts", f"source {health.source_restarts}, backend {health.backend_restarts}")

@@ -40,7 +40,7 @@ def replay(
         path = find_model(model if model is not None else Path(facts.model_path))
         work.check_model(facts, path)
         with load_model(path, backend or facts.backend, threads) as loaded:
-            segmenter = Segmenter(loaded, cast(Tiling, facts.tiling))
+            segmenter = Segmenter(loaded, cast(Tiling, facts.tiling), reuse=facts.reuse)
             with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
                 task = bar.add_task(run.name, total=None)
                 outcome = work.replay(run, segmenter, partial(bar.advance, task))

@@ -43,6 +43,9 @@ def run(
     ] = None,
     tiling: Annotated[str | None, typer.Option(help="paper, overlap or frame; by default the model's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse/--no-reuse", help="On a CPU: no patch is computed again that did not change.")
+    ] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for overlay, labels and results.jsonl.")] = None,
     spacing: Annotated[
         float | None, typer.Option(help="Size of a pixel in mm; overrides what the source knows.")
@@ -127,6 +130,7 @@ def run(
             health=health,
             reconnect_s=reconnect,
             in_process=in_process,
+            reuse=reuse,
             lanes=lanes,
             as_json=as_json,
             outputs=outputs,
@@ -139,7 +143,7 @@ def run(
         frames = out.masked_source(given, outputs)
         file = _file_of(model, backend, wanted)
         loaded = opened.enter_context(load_model(file, backend, threads, wanted))
-        segmenter = Segmenter(loaded, cast("Tiling | None", tiling))  # which refuses any other text
+        segmenter = Segmenter(loaded, cast("Tiling | None", tiling), reuse=reuse)  # which refuses any other tiling
         warnings = passport_warnings(loaded.passport)
         for warning in warnings:
             _tell(messages, f"warning: {warning}")
@@ -277,6 +281,8 @@ def _table(facts: dict[str, str | None], summary: RunSummary) -> Table:
         table.add_row(
             "stages, median ms", "  ".join(f"{name}={value:.1f}" for name, value in summary.stages_ms.items())
         )
+    if summary.patches_reused:
+        table.add_row("patches", out.patches_text(summary.patches, summary.patches_reused))
     if summary.truth_dice is not None:
         dice = (f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in summary.truth_dice.items())
         table.add_row("Dice with the truth", "  ".join(dice))

@@ -79,6 +79,7 @@ class LiveRun:
         model: the model file.
         backend: that executes it.
         tiling: of the frames.
+        reuse: patches that did not change are not computed again.
         deadline_ms: oldest a shown result may be.
         crop: what is segmented, None for whole frames.
         warnings: about the model, for the page.
@@ -91,6 +92,7 @@ class LiveRun:
     model: Model
     backend: str
     tiling: str
+    reuse: bool
     deadline_ms: float
     crop: Crop | AutoCrop | None = None
     warnings: tuple[str, ...] = ()
@@ -109,6 +111,11 @@ class LiveOutputs:
     sinks: list[LiveSink] = field(default_factory=list)
     refine: Callable[[LiveResult], LiveResult] | None = None
     notes: list[str] = field(default_factory=list)
+
+
+def patches_text(patches: int, reused: int) -> str:
+    """What was saved, for the summary."""
+    return f"{patches - reused} of {patches} computed, {reused / patches:.0%} saved since they had not changed"
 
 
 def check_offline(options: OutputOptions) -> None:
@@ -163,17 +170,19 @@ def masked_live_source(source: LiveSource, options: OutputOptions, crop: object)
 
 
 def dicom_sinks(output: Path, source: Source, passport: Passport, deidentify: bool) -> list[Sink]:
-    """`segmentation.dcm` where the source is DICOM, else nothing."""
+    """`segmentation.dcm` and `measurements.dcm` where the source is DICOM, else nothing."""
     import bcseg_edge
     from bcseg_edge.sources import DicomSource
 
     if not isinstance(source, DicomSource):
         return []
     from bcseg_edge.sinks.dicom_seg import DicomSegSink
+    from bcseg_edge.sinks.dicom_sr import DicomSrSink
     from bcseg_edge.sinks.dicom_text import SegmentationFacts
 
     facts = SegmentationFacts(passport.name, passport.sha256, bcseg_edge.__version__)
-    return [DicomSegSink(output / "segmentation.dcm", source, facts, deidentify)]
+    labels = DicomSegSink(output / "segmentation.dcm", source, facts, deidentify)
+    return [labels, DicomSrSink(output / "measurements.dcm", source, facts, labels, deidentify)]
 
 
 def open_live_outputs(options: OutputOptions, run: LiveRun) -> LiveOutputs:
@@ -249,6 +258,7 @@ def _open_black_box(options: OutputOptions, folder: Path, run: LiveRun) -> Write
         tiling=run.tiling,
         version=bcseg_edge.__version__,
         deidentified=options.deidentify,
+        reuse=run.reuse,
     )
     return WriterThread([BlackBoxSink(folder, facts, options.black_box_seconds)], folder, name="black box")
 

@@ -117,7 +117,7 @@ class Slot:
         shape = plan.grid.frame_hw
         labels = plan.pinned.view("labels", shape, np.uint8).copy()
         confidence = plan.pinned.view("confidence", shape, np.float32).copy()
-        return Segmentation(labels, confidence, timings)
+        return Segmentation(labels, confidence, timings, plan.grid.count)
 
     def close(self) -> None:
         """Release everything; what is under way is waited for. A second call does nothing."""

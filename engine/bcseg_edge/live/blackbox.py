@@ -51,6 +51,7 @@ class RunFacts:
         tiling: of the frames.
         version: of this program.
         deidentified: rectangles were blackened before the frames were segmented.
+        reuse: patches were executed as `Segmenter` does with `reuse`, which changes how they are batched.
     """
 
     model_path: str
@@ -59,6 +60,7 @@ class RunFacts:
     tiling: str
     version: str
     deidentified: bool = False
+    reuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)

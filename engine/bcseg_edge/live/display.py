@@ -12,7 +12,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from bcseg_edge.drawing import TINT_OPACITY, draw_overlay
+from bcseg_edge.drawing import TINT_OPACITY, draw_crop, draw_overlay
 from bcseg_edge.errors import BackendUnavailable
 from bcseg_edge.frames import UInt8Array
 from bcseg_edge.live.results import Controls, Health, LiveResult, Validity
@@ -168,6 +168,8 @@ def render(result: LiveResult, state: str, opacity: float | None) -> UInt8Array:
     image = result.frame.image
     if opacity is not None and result.segmentation is not None and state in ("ok", "frozen", "held"):
         picture = draw_overlay(image, result.segmentation.labels, result.lesions, opacity, result.track_ids)
+        if result.crop_xywh is not None:
+            draw_crop(picture, result.crop_xywh)
     elif image.ndim == 2:
         picture = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
     else:

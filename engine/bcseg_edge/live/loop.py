@@ -114,6 +114,7 @@ class LiveLoop:
         self._failure = ""
         self._fault: BaseException | None = None
         self._ages, self._stages = Ages(), Stages()
+        self._patches = self._patches_reused = 0
         self._validities = dict.fromkeys(Validity, 0)
         self._began_ns = self._alive_ns = clock_ns()
         self._lock = threading.Condition()  # held for all but waiting and segmenting
@@ -266,7 +267,10 @@ class LiveLoop:
     def _found(self, image: _Image, found: tuple[Segmentation, tuple[Lesion, ...]] | None) -> None:
         with self._lock:
             image.settled, image.found = True, found
-            self._failure = self._failure if found is None else ""
+            if found is not None:
+                self._failure = ""
+                self._patches += found[0].patches
+                self._patches_reused += found[0].patches_reused
             self._lock.notify_all()
 
     def _fail(self, frame: Frame, reason: str) -> None:
@@ -339,6 +343,8 @@ class LiveLoop:
             backend_restarts=sum(backend.restarts for backend in self._backends),
             memory_mb=memory_mb([os.getpid(), *(number for lane in self._backends for number in lane.process_ids)]),
             uptime_s=(now_ns - self._began_ns) / 1e9,
+            patches=self._patches,
+            patches_reused=self._patches_reused,
         )
 
     def _state(self, late: int, results: int) -> tuple[str, str]:

@@ -92,6 +92,8 @@ class Health:
         backend_restarts: restarts of the backend's process.
         memory_mb: resident memory of the process and its children.
         uptime_s: since the loop began.
+        patches: windows of the segmented frames so far.
+        patches_reused: of these, how many were not computed, since their bytes and with them the result were known.
     """
 
     state: str
@@ -103,6 +105,8 @@ class Health:
     backend_restarts: int = 0
     memory_mb: float = 0.0
     uptime_s: float = 0.0
+    patches: int = 0
+    patches_reused: int = 0
 
 
 class LiveSink(Protocol):

@@ -71,7 +71,8 @@ class Smoother:
         labels = (benign > background).view(np.uint8)
         top = cv2.max(background, benign)
         np.maximum(labels, (malignant > top).view(np.uint8) << 1, out=labels)
-        return Segmentation(labels, np.asarray(cv2.max(top, malignant), np.float32), segmentation.timings)
+        confidence = np.asarray(cv2.max(top, malignant), np.float32)
+        return dataclasses.replace(segmentation, labels=labels, confidence=confidence)
 
 
 def _probabilities(segmentation: Segmentation) -> list[Float32Array]:

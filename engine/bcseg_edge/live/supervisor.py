@@ -116,7 +116,7 @@ class SupervisedBackend:
             raise BcsegError(answer.message, answer.hint)
         self._failures, self._gave_result, self._wait_s = 0, True, self._patience.first_wait_s
         self.trouble = ""
-        return Segmentation(labels.copy(), confidence.copy(), answer.timings)
+        return Segmentation(labels.copy(), confidence.copy(), answer.timings, answer.patches, answer.patches_reused)
 
     def check(self) -> None:
         """Look after the process: take its answer to a start, replace it where it died or fell silent."""

@@ -185,7 +185,7 @@ def _refined(
         confidence[box][otherwise] = 1 - confidence[box][otherwise]
     if changed:
         computed = segmentation.labels if result.computed_labels is None else result.computed_labels
-        segmentation = Segmentation(labels, confidence, segmentation.timings)
+        segmentation = dataclasses.replace(segmentation, labels=labels, confidence=confidence)
         lesions = tuple(find_lesions(segmentation, result.frame.spacing_mm))
         result = dataclasses.replace(result, segmentation=segmentation, lesions=lesions, computed_labels=computed)
     ids = {track.region.number: track.track_id for track in tracks}

@@ -36,9 +36,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Labels and confidence are in the shared memory."""
+    """Labels and confidence are in the shared memory; the rest of the segmentation is here."""
 
     timings: Timings
+    patches: int
+    patches_reused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,14 @@ class SegmenterFactory:
 
     Attributes:
         model, backend, threads: as `bcseg_edge.load_model` takes them.
-        tiling: as `bcseg_edge.Segmenter` takes it.
+        tiling, reuse: as `bcseg_edge.Segmenter` takes them.
     """
 
     model: str
     backend: str = "auto"
     threads: int | None = None
     tiling: str | None = None
+    reuse: bool = False
 
     def __call__(self) -> tuple[Segment, dict[str, str]]:
         """A segmenter, and its model, backend and tiling by name."""
@@ -75,7 +78,7 @@ class SegmenterFactory:
         from bcseg_edge.segmenter import Segmenter
 
         loaded = load_model(self.model, self.backend, self.threads)
-        segmenter = Segmenter(loaded, self.tiling)  # type: ignore[arg-type]  # it refuses any other text
+        segmenter = Segmenter(loaded, self.tiling, reuse=self.reuse)  # type: ignore[arg-type]  # it refuses others
         facts = {"model": loaded.passport.name, "backend": loaded.backend_name, "tiling": segmenter.tiling}
         return segmenter, facts
 
@@ -95,7 +98,7 @@ def work(factory: Factory, connection: Connection[Any, Any], beat: c_longlong) -
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         segment, facts = factory()
-        segment(np.zeros(WARM_HW, np.uint8))
+        _warm_up(segment)
     except Exception as error:
         _send(connection, _failure(error, fatal=True))
         return
@@ -116,6 +119,14 @@ def work(factory: Factory, connection: Connection[Any, Any], beat: c_longlong) -
             return
 
 
+def _warm_up(segment: Segment) -> None:
+    """Let the backend compile what frames of the usual size need: all of their patches, and one alone."""
+    image = np.random.default_rng(0).integers(0, 256, WARM_HW, np.uint8)  # of one grey level, patches would be reused
+    segment(image)
+    image[0, 0] ^= 1
+    segment(image)
+
+
 def _answer(segment: Segment, place: Place, blocks: dict[str, SharedImages]) -> Done | Failed:
     try:
         if place.name not in blocks:
@@ -127,7 +138,7 @@ def _answer(segment: Segment, place: Place, blocks: dict[str, SharedImages]) -> 
         found = segment(image)
         labels[:] = found.labels
         confidence[:] = found.confidence
-        return Done(found.timings)
+        return Done(found.timings, found.patches, found.patches_reused)
     except Exception as error:
         return _failure(error, fatal=_is_sticky(error))
 

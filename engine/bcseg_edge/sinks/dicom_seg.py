@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bcseg_edge.errors import BackendUnavailable, DataError
-from bcseg_edge.files import atomic_path
 from bcseg_edge.frames import BENIGN, MALIGNANT, Frame, Segmentation
 from bcseg_edge.lesions import Lesion
+from bcseg_edge.sinks.dicom_file import write_dicom
 from bcseg_edge.sinks.dicom_text import COPIED, SegmentationFacts, concept, segment_description
 from bcseg_edge.sinks.folder import make_folder
 from bcseg_edge.sources.dicom import DicomSource
@@ -25,13 +25,16 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _SEGMENTS = (BENIGN, MALIGNANT)  # segment numbers are the labels
-_SEGMENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
+SEGMENTATION_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
 class DicomSegSink:
     """Writes the labels of a `DicomSource` as a binary DICOM Segmentation; the file gets its name when it is closed.
 
     Frames without a label are left out, as the standard allows. Of the source's tags only those in `COPIED` appear.
+
+    Attributes:
+        sop_instance_uid, series_instance_uid: that the file will have.
 
     Args:
         path: the file; its folder is made.
@@ -46,7 +49,7 @@ class DicomSegSink:
 
     def __init__(self, path: Path, source: DicomSource, facts: SegmentationFacts, deidentify: bool = False) -> None:
         try:
-            import highdicom  # noqa: F401
+            import highdicom
         except ImportError as error:
             raise BackendUnavailable(
                 "DICOM output needs the package 'highdicom', which is not installed", 'pip install "bcseg-edge[dicom]"'
@@ -57,6 +60,8 @@ class DicomSegSink:
                     f"{source.path} has no {keyword}, so that no segmentation can refer to it", "leave out --output"
                 )
         self.path = path
+        self.sop_instance_uid: str = highdicom.UID()
+        self.series_instance_uid: str = highdicom.UID()
         make_folder(path.parent)
         self._source = source
         self._facts = facts
@@ -76,19 +81,20 @@ class DicomSegSink:
                 whole[top : top + height, left : left + width] = member
                 self._found.append((label, frame.index + 1, np.packbits(whole, bitorder="little").tobytes()))
 
+    def frame_number(self, label: int, index: int) -> int:
+        """Number in the file, from 1, of the frame that shows `label` in the source's frame `index`, once all are in.
+
+        Raises:
+            ValueError: that label was not seen in that frame.
+        """
+        return [(segment, number) for segment, number, _ in sorted(self._found)].index((label, index + 1)) + 1
+
     def close(self) -> None:
         """Write the file; a second call does nothing. DataError where that fails."""
         if self._closed or not self._frames:
             return
         self._closed = True
-        dataset = self._dataset()
-        try:
-            with atomic_path(self.path) as temporary:
-                dataset.save_as(temporary)
-        except OSError as error:
-            raise DataError(
-                f"cannot write {self.path}: {error.strerror}", "free space or choose another folder"
-            ) from error
+        write_dicom(self.path, self._dataset)
 
     def _dataset(self) -> Any:
         rows, columns = self._source.frame_hw
@@ -105,6 +111,8 @@ class DicomSegSink:
             ]
             pixels = np.packbits(np.concatenate(flat), bitorder="little").tobytes()
         dataset = _empty_segmentation(self._source.header, self._facts, self._deidentify)
+        dataset.SOPInstanceUID, dataset.SeriesInstanceUID = self.sop_instance_uid, self.series_instance_uid
+        dataset.file_meta.MediaStorageSOPInstanceUID = self.sop_instance_uid
         dataset.Rows, dataset.Columns = rows, columns
         dataset.NumberOfFrames = len(frames)
         dataset.PixelData = pixels + b"\0" * (len(pixels) % 2)
@@ -124,7 +132,7 @@ def _empty_segmentation(source: Dataset, facts: SegmentationFacts, deidentify: b
         series_instance_uid=highdicom.UID(),
         series_number=(int(source.get("SeriesNumber") or 0) % 10_000) + 10_000,
         sop_instance_uid=highdicom.UID(),
-        sop_class_uid=_SEGMENTATION_CLASS,
+        sop_class_uid=SEGMENTATION_CLASS,
         instance_number=1,
         modality="SEG",
         manufacturer="bcseg-edge",

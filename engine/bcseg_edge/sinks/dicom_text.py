@@ -25,9 +25,11 @@ COPIED = {
 # SNOMED CT, as DICOM's context groups name them: what is segmented is a lesion (CID 7159); the modifier (CID 6063) is
 # the program's guess and not a diagnosis.
 _CATEGORY = ("49755003", "Morphologically Abnormal Structure")
-_LESION = ("52988006", "Lesion")
-_BREAST = ("76752008", "Breast")
-_MODIFIERS = {BENIGN: ("30807003", "Benign"), MALIGNANT: ("21594007", "Malignant")}
+LESION = ("52988006", "Lesion")
+BREAST = ("76752008", "Breast")
+MODIFIERS = {BENIGN: ("30807003", "Benign"), MALIGNANT: ("21594007", "Malignant")}
+
+PRIVATE_SCHEME = "99BCSEG"  # of what no standard has a code for; 99 begins private schemes (PS3.16 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,15 @@ def segment_description(label: int, facts: SegmentationFacts) -> Any:
     description: Any = highdicom.seg.SegmentDescription(
         segment_number=label,
         segment_label=f"{CLASSES[label]} breast lesion",
-        segmented_property_category=_code(*_CATEGORY),
-        segmented_property_type=_code(*_LESION),
+        segmented_property_category=sct(*_CATEGORY),
+        segmented_property_type=sct(*LESION),
         algorithm_type="AUTOMATIC",
         algorithm_identification=algorithm,
-        anatomic_regions=[_code(*_BREAST)],
+        anatomic_regions=[sct(*BREAST)],
         display_color=_cielab(COLOURS_BGR[label]),
     )
     kind = description.SegmentedPropertyTypeCodeSequence[0]
-    kind.SegmentedPropertyTypeModifierCodeSequence = [_code(*_MODIFIERS[label])]
+    kind.SegmentedPropertyTypeModifierCodeSequence = [sct(*MODIFIERS[label])]
     return description
 
 
@@ -78,7 +80,8 @@ def concept(code: Any) -> Any:
     return highdicom.sr.CodedConcept(code.value, code.scheme_designator, code.meaning)
 
 
-def _code(value: str, meaning: str) -> Any:
+def sct(value: str, meaning: str) -> Any:
+    """A code of SNOMED CT."""
     import highdicom
 
     return highdicom.sr.CodedConcept(value, "SCT", meaning)

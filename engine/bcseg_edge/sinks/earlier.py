@@ -9,7 +9,7 @@ from pathlib import Path
 from bcseg_edge.errors import DataError
 
 _FOLDERS = ("labels", "overlay")
-_VIDEOS = ("overlay.mp4",)
+_FILES = ("overlay.mp4", "segmentation.dcm", "measurements.dcm")
 _RECORDS = "results.jsonl"
 
 
@@ -30,7 +30,7 @@ def remove_earlier_run(output: Path) -> None:
             for name in _names(record):
                 for folder in _FOLDERS:
                     (output / folder / f"{name}.png").unlink(missing_ok=True)
-        for path in (*(output / video for video in _VIDEOS), *records):
+        for path in (*(output / name for name in _FILES), *records):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(

@@ -35,6 +35,7 @@ def frame_record(frame: Frame, segmentation: Segmentation, lesions: Sequence[Les
     | `spacing_mm` | height and width of a pixel in mm, or null |
     | `lesions` | list, largest first; see `Lesion.to_dict` |
     | `timings_ms` | `split`, `network`, `stitch` |
+    | `patches`, `patches_reused` | windows of the frame, and how many of them needed no computing |
     """
     timings = segmentation.timings
     return {
@@ -50,6 +51,8 @@ def frame_record(frame: Frame, segmentation: Segmentation, lesions: Sequence[Les
             "network": round(timings.network_ms, 3),
             "stitch": round(timings.stitch_ms, 3),
         },
+        "patches": segmentation.patches,
+        "patches_reused": segmentation.patches_reused,
     }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from bcseg_edge.errors import BackendUnavailable, BcsegError, SourceError
 from bcseg_edge.frames import Frame, UInt8Array
+from bcseg_edge.sources.dicom_jpeg2000 import check_boxes, encoded_frames
 from bcseg_edge.sources.dicom_regions import find_region
 
 if TYPE_CHECKING:
@@ -92,11 +93,15 @@ class DicomSource:
     def _images(self) -> Iterator[UInt8Array]:
         """Whole frames, uint8 `[H, W]` or `[H, W, 3]` BGR."""
         from pydicom.pixels.utils import iter_pixels
+        from pydicom.uid import JPEG2000TransferSyntaxes
 
         plugin = _guarded(self.path, lambda: _plugin(self.header))
         frames = iter_pixels(self.path, raw=False, decoding_plugin=plugin)
+        syntax = self.header.file_meta.TransferSyntaxUID
+        encoded = encoded_frames(self.path, self.header) if syntax in JPEG2000TransferSyntaxes else iter(())
         end = object()
         while True:
+            _guarded(self.path, lambda: check_boxes(next(encoded, b"")))
             pixels: Any = _guarded(self.path, lambda: next(frames, end))
             if pixels is end:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 
@@ -65,6 +66,15 @@ def test_a_frozen_image_costs_nothing_and_keeps_its_result():
     assert sink.results[1].segmentation is sink.results[0].segmentation
     assert sink.results[1].frame.index == 1
     assert counts(loop).reused == 2
+
+
+def test_patches_that_needed_no_computing_are_counted():
+    loop, clock, _, _, backend = make_loop([scan(1), scan(1), scan(2)])
+    segment = backend.segment
+    backend.segment = lambda image: dataclasses.replace(segment(image), patches=6, patches_reused=4)
+    drive(loop, clock)
+    health = loop.health()
+    assert (health.patches, health.patches_reused) == (12, 8)  # the frozen frame has none
 
 
 def test_one_changed_pixel_is_another_image():

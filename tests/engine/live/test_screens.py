@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -135,6 +136,15 @@ def test_a_picture_has_a_mask_only_where_it_is_valid(validity, size_wh):
     assert picture.shape[0] > size_wh[1]
     assert (coloured(image) > 0) is (validity not in NO_MASK)
     assert not coloured(render(result, validity.value, None)[-size_wh[1] :])
+
+
+def test_what_is_segmented_is_outlined():
+    result = dataclasses.replace(square(), crop_xywh=(1, 2, 60, 44))
+    without, picture = (render(shown, "ok", 0.0)[-48:] for shown in (square(), result))
+    outline = np.zeros((48, 64), np.uint8)
+    outline[2:46, 1:61] = 1
+    outline[3:45, 2:60] = 0
+    np.testing.assert_array_equal((picture != without).any(axis=2), outline)
 
 
 def test_a_loop_that_stands_still_shows_no_mask():

@@ -219,7 +219,7 @@ def test_the_shipped_model_says_the_same_in_its_process(tmp_path):
     from tests.fixtures.tiny_model import expected_labels, write_model
 
     path = write_model(tmp_path, (32, 32), "paper")
-    backend = SupervisedBackend(SegmenterFactory(str(path), "onnxruntime", 1, "paper"))
+    backend = SupervisedBackend(SegmenterFactory(str(path), "onnxruntime", 1, "paper", reuse=True))
     try:
         image = np.random.default_rng(0).integers(0, 256, (50, 70), np.uint8)
         with Segmenter(load_model(path, "onnxruntime", 1), "paper") as segmenter:
@@ -228,6 +228,10 @@ def test_the_shipped_model_says_the_same_in_its_process(tmp_path):
         np.testing.assert_array_equal(found.labels, expected.labels)
         np.testing.assert_array_equal(found.labels, expected_labels(image))
         np.testing.assert_array_equal(found.confidence, expected.confidence)
+        image[40, 60] ^= 1
+        again = backend.segment(image)
+        np.testing.assert_array_equal(again.labels, expected_labels(image))
+        assert (again.patches, again.patches_reused) == (6, 5)
         assert backend.facts == {"model": "tiny", "backend": "onnxruntime", "tiling": "paper"}
     finally:
         backend.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import socket as socket_module
 import subprocess
@@ -87,6 +88,12 @@ def test_without_a_segmentation_nothing_is_outlined(validity):
     facts, picture = read_result_message(result_message(square(validity=validity), held=False))
     assert (facts["lesions"], facts["outlines"], facts["validity"]) == ([], {}, validity.value)
     assert picture.shape == (48, 64)
+
+
+def test_the_page_is_told_what_is_segmented():
+    result = dataclasses.replace(square(), crop_xywh=(8, 4, 40, 32))
+    facts, _ = read_result_message(result_message(result, held=False))
+    assert facts["crop_xywh"] == [8, 4, 40, 32]
 
 
 def test_outlines_keep_holes_and_large_pictures_get_smaller():

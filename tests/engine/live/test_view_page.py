@@ -117,6 +117,33 @@ def test_a_live_result_is_drawn_and_listed_without_a_complaint(live):
     assert complaints == []
 
 
+def bright_pixels(page):
+    """Pixels of the picture above any that its grey image has."""
+    return page.evaluate(
+        """() => {
+            const canvas = document.getElementById('image');
+            const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+            let count = 0;
+            for (let i = 0; i < data.length; i += 4) count += Math.min(data[i], data[i + 1], data[i + 2]) > 150;
+            return count;
+        }"""
+    )
+
+
+def test_the_part_that_is_segmented_is_outlined(live):
+    page, feed, _, _, _ = live
+    eventually(page, lambda: blue_pixels(page) > 500)
+    before = bright_pixels(page)
+    feed.result = dataclasses.replace(feed.result, crop_xywh=(4, 4, 56, 40))
+    eventually(page, lambda: bright_pixels(page) > before + 300)
+
+
+def test_the_saving_is_told(live):
+    page, feed, _, _, _ = live
+    feed.health = health(patches=200, patches_reused=50)
+    eventually(page, lambda: "25 %" in page.inner_text("#health"))
+
+
 @pytest.mark.parametrize(
     ("validity", "words"), [(Validity.BLANK, "NO IMAGE"), (Validity.STALE, "TOO LATE"), (Validity.LOST, "NO SIGNAL")]
 )

@@ -42,6 +42,7 @@ def result_message(result: LiveResult, held: bool) -> bytes:
         "age_ms": round(result.age_ms, 1),
         "stages_ms": {name: round(value, 1) for name, value in result.stages_ms.items()},
         "size_wh": [width, height],
+        "crop_xywh": None if result.crop_xywh is None else list(result.crop_xywh),
         "lesions": [
             _lesion(lesion, result.track_ids[index] if index < len(result.track_ids) else None)
             for index, lesion in enumerate(result.lesions if labels is not None else ())

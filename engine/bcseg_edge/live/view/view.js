@@ -86,6 +86,7 @@ function draw() {
   const lesions = lesionsNow();
   canvas.setAttribute("aria-label", `Ultrasound image, ${STATES[lastState || "offline"][1].toLowerCase()}, ${lesions.length} lesions`);
   if (!overlay || !WITH_MASK.has(lastState)) return;
+  drawCrop(pen, left, top, scale, ratio);
   for (const [name, rings] of Object.entries(shown.facts.outlines)) {
     const path = new Path2D();
     for (const ring of rings) {
@@ -113,6 +114,17 @@ function draw() {
     pen.setLineDash([]);
   }
   drawLabels(pen, lesions, left, top, scale, ratio, width, height);
+}
+
+// What is segmented, so that a crop that was found automatically can be judged.
+function drawCrop(pen, left, top, scale, ratio) {
+  if (!shown.facts.crop_xywh) return;
+  const [x, y, width, height] = shown.facts.crop_xywh.map((value) => value * scale);
+  pen.setLineDash([4 * ratio, 4 * ratio]);
+  pen.lineWidth = 1.5 * ratio;
+  pen.strokeStyle = "rgba(255,255,255,.7)";
+  pen.strokeRect(left + x, top + y, width, height);
+  pen.setLineDash([]);
 }
 
 function drawLabels(pen, lesions, left, top, scale, ratio, width, height) {
@@ -240,6 +252,7 @@ function onHealth(health) {
   pairs("ledger", ["captured", "segmented", "shown", "reused", "dropped", "late", "failed", "blank"].map((name) => [name, counts[name], faults.has(name) && counts[name] > 0]));
   pairs("health", [
     ["running", duration(health.uptime_s)],
+    ["patches reused", health.patches ? `${Math.round((100 * health.patches_reused) / health.patches)} %` : "–"],
     ["memory", `${Math.round(health.memory_mb)} MB`],
     ["source restarts", health.source_restarts, health.source_restarts > 0],
     ["backend restarts", health.backend_restarts, health.backend_restarts > 0],
