@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bcseg_edge.cuda.faults import OUT_OF_MEMORY, CudaError, CudaFault, explain, out_of_memory
+from bcseg_edge.cuda.faults import OUT_OF_MEMORY, CudaError, CudaFault, CudaOutOfMemory, explain, out_of_memory
 from bcseg_edge.cuda.launches import Launch
 from bcseg_edge.cuda.nvrtc import compiled_kernels
 from bcseg_edge.errors import BackendUnavailable
@@ -117,6 +117,10 @@ class Cuda:
         """Bytes of device memory that nobody uses."""
         return int(self._call("cudaMemGetInfo")[0])
 
+    def out_of_memory(self, needed: int) -> CudaOutOfMemory:
+        """The error for an allocation of `needed` bytes that did not succeed, whoever tried it."""
+        return out_of_memory(needed, *self._call("cudaMemGetInfo"))
+
     def free(self, address: int) -> None:
         """Give device memory back."""
         self._call("cudaFree", address)
@@ -225,7 +229,7 @@ class Cuda:
         except CudaError as error:
             if error.code != OUT_OF_MEMORY:
                 raise
-        raise out_of_memory(size, *self._call("cudaMemGetInfo"))
+        raise self.out_of_memory(size)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """Call a function of the runtime (`cuda...`) or the driver (`cu...`) and raise what it reports."""

@@ -22,6 +22,7 @@ CALLS = {
     "use": (),
     "free_memory": (),
     "allocate": (64,),
+    "out_of_memory": (64,),
     "free": (4096,),
     "allocate_host": (64,),
     "free_host": (4096,),
@@ -112,7 +113,7 @@ def test_out_of_memory_asks_what_is_free(cuda, monkeypatch):
 
 def test_the_mirror_offers_what_the_wrapper_offers():
     """`LazyCuda` stands in for `Cuda` in every other test: same methods, same parameters."""
-    for name in (set(CALLS) | SEPARATE) - {"free_memory"}:
+    for name in set(CALLS) | SEPARATE:
         real, mirror = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (Cuda, LazyCuda))
         assert mirror[: len(real)] == real or name == "free_host", name
 
@@ -122,6 +123,17 @@ def test_sticky_errors_are_cudas(code):
     runtime = pytest.importorskip("cuda.bindings.runtime")
     assert code in {error.value for error in runtime.cudaError_t}
     assert isinstance(explain(code, "name", "text", "call"), CudaFault)
+
+
+def test_every_error_that_ends_the_process_is_sticky():
+    """By the words of CUDA's own description, which the bindings carry since 13."""
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    described = {int(error): " ".join((error.__doc__ or "").split()) for error in runtime.cudaError_t}
+    if not any(described.values()):
+        pytest.skip("these bindings carry no descriptions")
+    ending = {code for code, text in described.items() if "process must be terminated and relaunched" in text}
+    assert len(ending) > 8
+    assert ending <= STICKY
 
 
 def test_other_errors_leave_the_gpu_usable():
