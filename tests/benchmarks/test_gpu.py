@@ -154,12 +154,20 @@ def test_nothing_to_measure_is_refused(segmenter):
         measure(segmenter, [], 0)
 
 
-def test_without_a_gpu_it_says_so():
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("gpu",), "error: "),
+        (("backend_there", "cuda"), "NOT MEASURED, backend cuda: "),
+        (("backend_there", "openvino"), "error: there is no backend openvino on a GPU"),
+    ],
+)
+def test_without_a_gpu_it_says_so(arguments, said):
     if find_gpu() is not None:
         pytest.skip("this machine has a GPU")
-    process = subprocess.run(
-        [sys.executable, "-m", "bcseg_benchmarks.gpu"], capture_output=True, text=True, check=False, timeout=60
-    )
+    module, *rest = arguments
+    command = [sys.executable, "-m", f"bcseg_benchmarks.{module}", *rest]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert process.returncode == 2
-    assert process.stderr.startswith("error: ")
+    assert process.stderr.startswith(said)
     assert "hint: " in process.stderr

@@ -147,10 +147,7 @@ def _compiled(path: Path) -> Infer:
     import torch
 
     # Freezing makes constants of the weights and lays them out once, which inference wants; on a GPU graphs too.
-    options: dict[str, str | int | bool | Callable[..., Any]] = {
-        "freezing": True,
-        "triton.cudagraphs": device() == "cuda",
-    }
+    options: dict[str, Any] = {"freezing": True, "triton.cudagraphs": device() == "cuda"}
     compiled: Infer = torch.compile(load_network(path, channels_last=True), options=options)
     return compiled
 
