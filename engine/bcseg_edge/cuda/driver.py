@@ -42,12 +42,16 @@ def require_gpu() -> None:
         BackendUnavailable: `cuda.bindings`, the driver or the GPU is missing.
     """
     runtime = _runtime()
-    status, count = runtime.cudaGetDeviceCount()
+    no_driver = BackendUnavailable(
+        "no NVIDIA GPU can be used: there is no driver, or it is older than the CUDA libraries",
+        "install or update the NVIDIA driver, or use a CPU backend: --backend auto",
+    )
+    try:
+        status, count = runtime.cudaGetDeviceCount()
+    except RuntimeError as error:  # of cuda-bindings 12.8, which looks for the driver's library itself
+        raise no_driver from error
     if status.value == NO_DRIVER:
-        raise BackendUnavailable(
-            "no NVIDIA GPU can be used: there is no driver, or it is older than the CUDA libraries",
-            "install or update the NVIDIA driver, or use a CPU backend: --backend auto",
-        )
+        raise no_driver
     if status.value == NO_DEVICE or not count:
         raise BackendUnavailable(
             "this machine has no NVIDIA GPU that CUDA can use",

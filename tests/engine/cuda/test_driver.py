@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from bcseg_edge.cuda.driver import Cuda, find_gpu
 from bcseg_edge.cuda.faults import STICKY, CudaError, CudaFault, CudaOutOfMemory, explain, out_of_memory
 from bcseg_edge.cuda.launches import Launch
 from bcseg_edge.cuda.memory import Arena
+from bcseg_edge.errors import BackendUnavailable
 from tests.fixtures.lazy_cuda import LazyCuda
 
 CALLS = {
@@ -62,6 +64,18 @@ def cuda(monkeypatch):
 def test_every_call_has_the_arguments_that_the_bindings_want(cuda, method):
     with pytest.raises(CudaError, match="cudaErrorInsufficientDriver"):
         getattr(cuda, method)(*CALLS[method])
+
+
+def test_bindings_that_raise_where_there_is_no_driver(monkeypatch):
+    """As those of 12.8 do, which JetPack 6 may need."""
+
+    def fail():
+        raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    monkeypatch.setattr(driver, "_runtime", lambda: SimpleNamespace(cudaGetDeviceCount=fail))
+    with pytest.raises(BackendUnavailable, match="there is no driver"):
+        driver.require_gpu()
+    assert find_gpu() is None
 
 
 def test_every_method_is_tried():
