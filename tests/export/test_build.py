@@ -8,17 +8,20 @@ import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from bcseg_edge import cli
 from bcseg_edge.errors import BackendUnavailable, DataError, ModelError, ParityError
-from bcseg_edge.passport import NOT_MEASURED, Profile, file_sha256, read_passport
+from bcseg_edge.models import find_model
+from bcseg_edge.passport import NOT_MEASURED, Profile, file_sha256, read_passport, write_passport
 from bcseg_edge.plans import Place, read_plan
 from bcseg_export import build as build_module
 from bcseg_export import plan_builder
 from bcseg_export.build import BuildOptions, build
 from bcseg_export.plan_builder import BuildError, Built, PlanSettings, build_plan
+from tests.fixtures.speckle import speckle
 from tests.fixtures.tiny_model import seal, write_graph, write_model
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +104,30 @@ def test_rtx_builds_every_shipped_model_file(rtx, path, tmp_path):
     result = build(options(path, output=tmp_path / "model.engine", frame_sizes=((640, 480),), capabilities=("8.6",)))
     assert result.path.stat().st_size > 1e6
     assert read_passport(result.path).compiled.source_sha256 == file_sha256(path)
+
+
+@pytest.mark.slow
+def test_rtx_builds_the_shipped_model_in_8_bits(rtx, tmp_path):
+    """No such file is shipped: on a GPU float16 comes first. Made here as `export --target tensorrt` does."""
+    onnx = pytest.importorskip("onnx")
+    from bcseg_calibration.half import to_half
+    from bcseg_calibration.prepare import fold
+    from bcseg_calibration.quantize import quantize
+    from bcseg_calibration.ranges import measure_ranges
+
+    shipped = find_model("edge", precision="fp32")
+    passport = read_passport(shipped)
+    patches = np.stack([speckle(passport.window_hw, seed) for seed in range(2)])[:, None]
+    folded = fold(onnx.load(shipped))
+    int8 = quantize(folded, measure_ranges(folded, patches, "minmax", symmetric=True), "tensorrt")
+    path = tmp_path / "edge.int8.tensorrt.onnx"
+    onnx.save(to_half(int8), path)
+    changes = {"sha256": file_sha256(path), "precision": "int8", "target": "tensorrt", "weights": "int8"}
+    write_passport(passport.model_copy(update=changes), path)
+    result = build(options(path, frame_sizes=((640, 480),), capabilities=("8.6",)))
+    assert (result.passport.precision, result.passport.target) == ("int8", "tensorrt")
+    assert result.passport.compiled.source_sha256 == file_sha256(path)
+    assert result.passport.profile == Profile(min_batch=1, opt_batch=1, max_batch=1)
 
 
 def test_rtx_tells_progress_and_can_be_stopped(rtx, model):
