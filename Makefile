@@ -7,9 +7,12 @@ MODEL ?= edge
 RUN_VENV := .venv
 TEST_VENV := .venv-test
 GPU_VENV := .venv-gpu
-GPU_EXTRAS ?= gpu,tensorrt
+GPU_EXTRAS ?= gpu,tensorrt,train
 GPU_PYTHON ?=
-GPU_BACKEND ?= cuda
+GPU_BACKENDS ?= cuda tensorrt
+GPU_MODELS ?= --model edge --random-weights resnext50 --precision fp32 --precision fp16
+GPU_PEERS ?= pytorch-eager-loop,pytorch-channels-last,torch-compile,monai-sliding-window,onnxruntime-cuda-alone
+GPU_RUN = $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python)
 BENCH_VENV := .venv-bench
 BENCH ?= --model edge --random-weights resnext50@frame --random-weights resnext50@paper --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
 TESTS ?= tests
@@ -31,15 +34,18 @@ lint: $(TEST_VENV)/ready  ## ruff and mypy
 	$(TEST_VENV)/bin/ruff format --check .
 	$(TEST_VENV)/bin/mypy
 
-gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its tests (none executed: failure), then the benchmark into out/gpu.json
-	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m pytest -m gpu --must-execute tests/gpu
-	mkdir -p $(OUT)
-	$(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_edge bench --backend $(GPU_BACKEND) --frames 1000 --json > $(OUT)/gpu.json
-	cat $(OUT)/gpu.json
-	if $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -c "import tensorrt" 2>/dev/null; then \
-	    $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_edge build $(MODEL) --output $(OUT)/gpu.engine --frame-size 640x480 && \
-	    $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python) -m bcseg_benchmarks.gpu --model $(OUT)/gpu.engine --backend tensorrt --json \
-	        > $(OUT)/gpu-tensorrt.json && cat $(OUT)/gpu-tensorrt.json; fi
+# Nothing is installed where GPU_PYTHON names an environment. Backends that are not there are named and left out; none at all: failure.
+gpu: $(if $(GPU_PYTHON),,$(GPU_VENV)/ready)  ## what needs an NVIDIA GPU: its tests (none executed: failure), then frame path and peers into out/gpu/
+	$(GPU_RUN) -m pytest -m gpu --must-execute tests/gpu
+	mkdir -p $(OUT)/gpu
+	$(GPU_RUN) -m bcseg_edge doctor --json > $(OUT)/gpu/doctor.json || true
+	measured=; for backend in $(GPU_BACKENDS); do \
+	    $(GPU_RUN) -m bcseg_benchmarks.backend_there $$backend || continue; \
+	    $(GPU_RUN) -m bcseg_benchmarks.gpu --backend $$backend $(GPU_MODELS) --json > $(OUT)/gpu/frame-path-$$backend.json || exit 1; \
+	    cat $(OUT)/gpu/frame-path-$$backend.json; measured="$$measured $$backend"; \
+	done; test -n "$$measured" || { echo "no backend for a GPU: nothing was measured" >&2; exit 1; }
+	if $(GPU_RUN) -m bcseg_benchmarks.backend_there cuda; then \
+	    $(GPU_RUN) -m bcseg_edge bench --backend cuda $(GPU_MODELS) --peers $(GPU_PEERS) --report $(OUT)/gpu; fi
 
 ship: $(TEST_VENV)/ready  ## derive models/$(MODEL)'s INT8 and FP16 files from its weights; BCSEG_DATA names the folder with busi
 	$(TEST_VENV)/bin/python -m bcseg_export.ship --model $(MODEL) --data "$(BCSEG_DATA)/busi" --report $(OUT)/ship/$(MODEL)
@@ -70,7 +76,7 @@ $(TEST_VENV)/ready: pyproject.toml
 
 $(GPU_VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(GPU_VENV)
-	$(GPU_VENV)/bin/pip install --quiet --editable ".[$(GPU_EXTRAS)]" pytest hypothesis onnx
+	$(GPU_VENV)/bin/pip install --quiet --editable ".[$(GPU_EXTRAS)]" "monai>=1.5" "onnxscript>=0.7" pytest hypothesis
 	touch $@
 
 $(BENCH_VENV)/ready: pyproject.toml

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,20 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if session.config.getoption("--must-execute") and reporter is not None and not reporter.stats.get("passed"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
+    """With `--must-execute`: what was not executed, last and loud, since a skipped proof looks like a passed one."""
+    yield
+    if not config.getoption("--must-execute"):
+        return
+    executed = sum(len(terminalreporter.stats.get(outcome, [])) for outcome in ("passed", "failed"))
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    terminalreporter.section("not executed", sep="=", red=not executed, yellow=bool(executed))
+    for reason, tests in reasons.most_common():
+        terminalreporter.line(f"{tests} not executed: {reason.removeprefix('Skipped: ')}")
+    if not executed:
+        terminalreporter.line("NO TEST WAS EXECUTED: nothing is proven by this run", red=True)

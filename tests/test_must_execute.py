@@ -24,6 +24,7 @@ def test_gpu_tests_fail_where_there_is_no_gpu_and_say_why() -> None:
     done = run("-m", "gpu", "--must-execute", "tests/gpu")
     assert done.returncode == 1, done.stdout
     assert "there is no NVIDIA GPU that CUDA can use" in done.stdout
+    assert "NO TEST WAS EXECUTED" in done.stdout
 
 
 def test_it_passes_where_a_test_was_executed() -> None:

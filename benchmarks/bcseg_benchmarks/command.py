@@ -26,8 +26,9 @@ from bcseg_benchmarks.roofline import Peak, Roofline, measure_peak, place
 from bcseg_benchmarks.scaling import Scaling, measure_scaling
 from bcseg_benchmarks.stages import measure_latency, measure_recording, measure_throughput
 from bcseg_benchmarks.subjects import Subject, open_subjects
-from bcseg_benchmarks.work import Work, count_work
+from bcseg_benchmarks.work import work_of
 from bcseg_benchmarks.workload import Workload, phantom_workload
+from bcseg_edge.backends import CUDA_BACKENDS
 from bcseg_edge.errors import BcsegError
 from bcseg_edge.frames import UInt8Array
 from bcseg_edge.models import load_model
@@ -37,7 +38,6 @@ from bcseg_edge.tiling import TileGrid
 
 BENCHMARK_APP_S = 4
 BUSY_LOAD = 0.5
-BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
 def bench(options: BenchOptions) -> Report:
@@ -52,7 +52,9 @@ def bench(options: BenchOptions) -> Report:
     machine = examine_machine()
     with tempfile.TemporaryDirectory() as folder:
         run = _Run(options, thresholds, Path(folder))
-        peak = measure_peak(options.thread_count) if options.roofline else None
+        # A GPU's network does not stand under the processor's roof; bcseg_benchmarks.gpu measures its own.
+        on_processor = options.backend not in CUDA_BACKENDS
+        peak = measure_peak(options.thread_count) if options.roofline and on_processor else None
         models = tuple(run.model(subject) for subject in run.subjects)
         peers = tuple(run.peers())
         apps = tuple(run.benchmark_app())
@@ -84,7 +86,9 @@ class _Run:
         self.notes: list[str] = []
         self.workload: Workload = phantom_workload(options.frame_hw)
         options.say("preparing the models")
-        self.subjects = open_subjects(options.models, options.random_weights, options.precisions, folder)
+        self.subjects = open_subjects(
+            options.models, options.random_weights, options.precisions, folder, options.backend
+        )
 
     def tiling(self, subject: Subject) -> Tiling:
         return subject.tiling or cast("Tiling | None", self.options.tiling) or subject.passport.tiling
@@ -127,7 +131,7 @@ class _Run:
             tiling=self.tiling(subject),
             window_hw=subject.passport.window_hw,
             patches=self.grid(subject).count,
-            work=_work(subject),
+            work=work_of(subject),
             latency=latency,
             throughput=throughput,
             recording=recording,
@@ -205,12 +209,6 @@ class _Run:
             options.scaling_s,
             options.say,
         )
-
-
-def _work(subject: Subject) -> Work | None:
-    """Of the float32 graph, whose convolutions are the same ones."""
-    path = subject.path if subject.reference is None else subject.reference
-    return count_work(path, BYTES[subject.precision]) if path.suffix == ".onnx" else None
 
 
 def _roofline(models: Sequence[ModelReport], peak: Peak) -> Roofline:

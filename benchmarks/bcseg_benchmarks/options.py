@@ -20,7 +20,7 @@ class BenchOptions:
     Attributes:
         models: names of shipped models, or model files; the first is the main one. `NAME@TILING` names a tiling.
         random_weights: architectures to add with random weights: their speed, without a trained model; `@TILING` too.
-        precisions: fp32, int8 or both for every model; empty takes files as they are.
+        precisions: fp32, fp16, int8 for every model; empty takes files as they are.
         backend: as in `bcseg_edge.load_model`.
         tiling: of models that name none; None takes each model's own.
         frame_hw: px.
@@ -36,7 +36,7 @@ class BenchOptions:
         scaling: measure frame sizes, batches and threads, on the last file of the main model.
         scaling_frames: at least so many a point.
         scaling_s: at least so long a point.
-        roofline: measure the machine's peak.
+        roofline: measure the processor's peak; not with a backend on a GPU, see `bcseg_benchmarks.gpu`.
         check: thresholds; without `peers` only what they name is measured.
         compare: a former report.
         command: to be named in the report.

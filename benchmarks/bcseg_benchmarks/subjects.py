@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bcseg_edge.backends import AUTO
 from bcseg_edge.errors import BcsegError, DataError
-from bcseg_edge.models import read_model
+from bcseg_edge.models import PRECISIONS, read_model
 from bcseg_edge.passport import Passport, Tiling, file_sha256, passport_path, read_passport, write_passport
 from bcseg_edge.tiling import TILINGS
 
@@ -61,7 +62,11 @@ class Subject:
 
 
 def open_subjects(
-    models: tuple[str, ...], random_weights: tuple[str, ...], precisions: tuple[str, ...], folder: Path
+    models: tuple[str, ...],
+    random_weights: tuple[str, ...],
+    precisions: tuple[str, ...],
+    folder: Path,
+    backend: str = AUTO,
 ) -> list[Subject]:
     """Find or make every model file to measure.
 
@@ -70,24 +75,25 @@ def open_subjects(
     Args:
         models: names of shipped models, or model files.
         random_weights: architectures to measure with random weights.
-        precisions: fp32, int8 or both, made where a file is missing; empty takes the files as they are, and float32
+        precisions: fp32, fp16, int8, made where a file is missing; empty takes the files as they are, and float32
             for random weights.
         folder: for the files that are made; it has to outlive the subjects.
+        backend: what will execute them: which file a name stands for.
 
     Raises:
         ModelError: no such model, or a damaged file.
         DataError: an unknown architecture or precision.
         BcsegError: INT8 of a file that PyTorch cannot read.
     """
-    unknown = set(precisions) - {"fp32", "int8"}
+    unknown = set(precisions) - set(PRECISIONS)
     if unknown:
-        raise DataError(f"cannot measure precision {sorted(unknown)[0]!r}", "give --precision fp32, int8 or both")
+        raise DataError(f"cannot measure precision {sorted(unknown)[0]!r}", "give --precision fp32, fp16 or int8")
 
     @cache  # two tilings of a model share its files
     def files(model: str, random: bool) -> list[Subject]:
         made = folder / ("random" if random else "made")  # apart, since both may hold a resnext50
         made.mkdir(exist_ok=True)
-        found = _random(model, made) if random else _shipped(model)
+        found = _random(model, made) if random else _shipped(model, backend)
         wanted = precisions or (found.precision,)
         return [found if one == found.precision else _in_precision(found, one, made) for one in wanted]
 
@@ -109,8 +115,8 @@ def _named_tiling(text: str) -> tuple[str, Tiling | None]:
     return text, None
 
 
-def _shipped(model: str) -> Subject:
-    found = read_model(model)
+def _shipped(model: str, backend: str) -> Subject:
+    found = read_model(model, backend)
     passport = found.passport
     trained = found.path.suffix == ".onnx" and passport.precision == "fp32"
     reference = found.path if trained else _float_sibling(found.path)
@@ -135,12 +141,35 @@ def _in_precision(subject: Subject, precision: str, folder: Path) -> Subject:
         return Subject(subject.name, precision, beside, read_passport(beside), subject.weights, subject.reference)
     if precision == "int8" and subject.reference is not None:
         return _quantized(subject, folder)
+    if precision == "fp16" and subject.reference is not None:
+        return _halved(subject, subject.reference, folder)
     raise BcsegError(f"there is no {precision} file of {subject.path.name}", f"leave --precision {precision} out")
+
+
+def _halved(subject: Subject, reference: Path, folder: Path) -> Subject:
+    import onnx
+
+    from bcseg_calibration.half import to_half
+    from bcseg_calibration.prepare import fold
+
+    path = folder / f"{subject.name}.fp16.onnx"
+    onnx.save(to_half(fold(onnx.load(reference))), path)
+    changes = {"sha256": file_sha256(path), "precision": "fp16", "accuracy": "not measured", "parity": "not measured"}
+    passport = read_passport(reference).model_copy(update=changes)
+    write_passport(passport, path)
+    return Subject(subject.name, "fp16", path, passport, subject.weights, reference)
 
 
 def _random(architecture: str, folder: Path) -> Subject:
     import onnx
-    import torch
+
+    try:
+        import torch
+    except ImportError as error:
+        raise BcsegError(
+            "random weights are made by PyTorch, which is not installed",
+            'leave --random-weights out, or: pip install "bcseg-edge[bench]"',
+        ) from error
 
     from bcseg_export.onnx_graph import build_graph, round_weights
     from bcseg_train.models import SegmentationNet, find_spec

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bcseg_benchmarks.subjects import Subject
 from bcseg_benchmarks.timing import Record
 from bcseg_edge.backends.graph import INPUT
+
+BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
 class Work(Record):
@@ -24,6 +27,12 @@ class Work(Record):
     def operations(self) -> float:
         """Two for a multiply-accumulate."""
         return 2.0 * self.mac
+
+
+def work_of(subject: Subject) -> Work | None:
+    """Of the float32 graph, whose convolutions are the same ones; None where there is no graph."""
+    path = subject.path if subject.reference is None else subject.reference
+    return count_work(path, BYTES[subject.precision]) if path.suffix == ".onnx" else None
 
 
 def count_work(path: Path, bytes_per_value: int) -> Work:

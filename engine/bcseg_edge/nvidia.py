@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bcseg_edge.check import Check
 from bcseg_edge.cuda.driver import cuda_version, find_gpu, require_gpu
+from bcseg_edge.cuda.nvrtc import compiled_kernels
 from bcseg_edge.errors import BcsegError
 
 ROOT = Path("/")
@@ -26,6 +27,7 @@ def nvidia_facts(root: Path = ROOT) -> dict[str, str]:
     release = jetson_release(root)
     if release:
         facts["jetson linux"] = release
+        facts["jetpack"] = _first_lines("dpkg-query", "--show", "--showformat=${Version}", "nvidia-jetpack")
         facts["power mode"] = _first_lines("nvpmodel", "-q")
         facts["clocks"] = _first_lines("jetson_clocks", "--show")
     return facts
@@ -52,14 +54,14 @@ def gpu_checks() -> tuple[Check, ...]:
 def _check(backend: str, problem: BcsegError | None) -> Check:
     name = f"backend {backend}"
     if problem is None:
-        return Check(name, True, False, "installed, with a GPU")
+        return Check(name, True, False, "installed, with a GPU; the kernels compile")
     return Check(name, False, False, problem.message, problem.hint)
 
 
 def _cuda_problem() -> BcsegError | None:
     from bcseg_edge.backends.cuda import require_provider
 
-    return _first_problem(require_gpu, require_provider)
+    return _first_problem(require_gpu, require_provider, _require_kernels)
 
 
 def _tensorrt_problem() -> BcsegError | None:
@@ -69,7 +71,14 @@ def _tensorrt_problem() -> BcsegError | None:
     # Without a GPU TensorRT is looked for but not imported: what it does then is its own affair.
     if problem is not None and find_spec("tensorrt") is None:
         problem.hint += f"; then {INSTALL_HINT}"
-    return problem or _first_problem(lambda: import_tensorrt("tensorrt"))
+    return problem or _first_problem(lambda: import_tensorrt("tensorrt"), _require_kernels)
+
+
+def _require_kernels() -> None:
+    """NVRTC, and a GPU that it compiles for."""
+    gpu = find_gpu()
+    if gpu is not None:
+        compiled_kernels(gpu.capability)
 
 
 def _first_problem(*requirements: Callable[[], object]) -> BcsegError | None:

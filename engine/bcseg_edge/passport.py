@@ -48,10 +48,12 @@ class Compiled(_Record):
     cuda_version: str
     gpu: str  # its name; empty where the plan was built for compute capabilities without a GPU
     capabilities: tuple[str, ...] = ()  # compute capabilities, such as 8.7
+    platform: str = ""  # operating system and processor, such as Linux aarch64; empty where it is not known
     version_compatible: bool = False
     hardware_compatible: bool = False
     source_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the .onnx file
     key: str  # of everything that went into the build: an equal key is an equal build
+    command: tuple[str, ...] = ()  # arguments of `bcseg-edge` that build it again
 
 
 class Accuracy(_Record):

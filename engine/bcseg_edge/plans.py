@@ -1,14 +1,16 @@
 """May a TensorRT plan be loaded here? Its passport decides: a plan is native code and crashes where it does not fit.
 
 The rules are TensorRT's (developer guide, "Version Compatibility" and "Hardware Compatibility"): a plan runs with the
-version and on the GPU type that built it; a version-compatible one also with later versions of the same major, a
-hardware-compatible one on Ampere and newer.
+version and on the GPU type that built it, under the same operating system and processor; a version-compatible one also
+with later versions (of the same major here; TensorRT allows more), a hardware-compatible one on Ampere and newer.
 """
 
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,12 +35,19 @@ class Place:
         version: of the runtime, such as `10.3.0`.
         gpu: name of the GPU.
         capability: its compute capability.
+        platform: see `this_platform`.
     """
 
     runtime: RuntimeName
     version: str
     gpu: str
     capability: tuple[int, int]
+    platform: str
+
+
+def this_platform() -> str:
+    """Operating system and processor, such as `Linux aarch64`."""
+    return f"{platform.system()} {platform.machine()}"
 
 
 def parse_version(text: str) -> tuple[int, ...]:
@@ -56,7 +65,7 @@ def compiled_of(path: Path, passport: Passport) -> Compiled:
     if path.suffix != SUFFIX or passport.compiled is None:
         raise ModelError(
             f"backend tensorrt executes {SUFFIX} files, got {path.name}",
-            _build_hint(path.with_suffix(".onnx").name, path),
+            _hint("build", path.with_suffix(".onnx").name, "--output", path.with_suffix(SUFFIX).name),
         )
     return passport.compiled
 
@@ -67,13 +76,14 @@ def read_plan(path: Path, passport: Passport, place: Place) -> bytes:
     Raises:
         ModelError: no plan, or one for another runtime, version or GPU, or not the bytes that the passport vouches for.
     """
-    reason = why_not(compiled_of(path, passport), place)
+    compiled = compiled_of(path, passport)
+    reason = why_not(compiled, place)
     if reason:
-        raise ModelError(f"{path.name} {reason}", _build_hint(f"{path.stem}.onnx", path))
+        raise ModelError(f"{path.name} {reason}", rebuild_hint(path, compiled))
     plan = path.read_bytes()
     # Hashed again in memory: the file may have changed since the passport was read.
     if hashlib.sha256(plan).hexdigest() != passport.sha256:
-        raise ModelError(f"{path.name} changed while it was read", _build_hint(f"{path.stem}.onnx", path))
+        raise ModelError(f"{path.name} changed while it was read", rebuild_hint(path, compiled))
     return plan
 
 
@@ -81,6 +91,8 @@ def why_not(compiled: Compiled, place: Place) -> str:
     """Why a plan cannot run at `place`; empty where it can."""
     if compiled.runtime != place.runtime:
         return f"was built by {compiled.runtime}, here is {place.runtime}"
+    if compiled.platform not in ("", place.platform):
+        return f"was built on {compiled.platform}, here is {place.platform}"
     return _wrong_version(compiled, place) or _wrong_gpu(compiled, place)
 
 
@@ -104,5 +116,10 @@ def _wrong_gpu(compiled: Compiled, place: Place) -> str:
     return ""
 
 
-def _build_hint(source: str, plan: Path) -> str:
-    return f"build it on this machine: bcseg-edge build {source} --output {plan.with_suffix(SUFFIX).name}"
+def rebuild_hint(plan: Path, compiled: Compiled) -> str:
+    """The command that builds `plan` again: the one that built it, or one made up from its name."""
+    return _hint(*(compiled.command or ("build", f"{plan.stem}.onnx", "--output", plan.name)))
+
+
+def _hint(*arguments: str) -> str:
+    return f"build it on this machine: {shlex.join(('bcseg-edge', *arguments))}"

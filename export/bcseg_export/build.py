@@ -30,7 +30,7 @@ from bcseg_edge.passport import (
     passport_path,
     read_passport,
 )
-from bcseg_edge.plans import RuntimeName
+from bcseg_edge.plans import RuntimeName, this_platform
 from bcseg_edge.segmenter import Segmenter
 from bcseg_edge.tiling import TileGrid
 from bcseg_export.build_progress import BuildProgress
@@ -56,7 +56,7 @@ class BuildOptions:
         runtime: `tensorrt`, or `tensorrt-rtx`, which builds without a GPU.
         capabilities: TensorRT-RTX only: compute capabilities; none takes all that it knows.
         workspace_mib: scratch memory a layer may use; None leaves it to TensorRT.
-        version_compatible, hardware_compatible: see `PlanSettings`.
+        version_compatible, hardware_compatible: TensorRT only, see `PlanSettings`; the latter not on a Jetson.
         layers: JSON file for the engine inspector's layer table; needs a GPU.
         precision: of a shipped model's file; None takes FP16 where there is one.
         data: BUSI-like folder that the gate compares on; None takes seeded phantom frames.
@@ -107,6 +107,8 @@ def build(options: BuildOptions) -> BuildResult:
     if options.runtime == "tensorrt" or options.layers is not None:
         require_gpu()  # TensorRT crashes without one
     gpu = find_gpu()
+    if options.hardware_compatible and gpu is not None and gpu.integrated:
+        raise DataError("TensorRT builds no hardware-compatible plans on a Jetson", "leave --hardware-compatible out")
     trt = import_tensorrt(options.runtime)
     model = read_model(options.model, "tensorrt", options.precision)
     if model.path.suffix != ".onnx":
@@ -175,6 +177,12 @@ def _check_options(options: BuildOptions) -> None:
             "--capability was given, but TensorRT builds for the GPU of this machine",
             "leave it out, or build with --runtime rtx",
         )
+    if options.runtime == "tensorrt-rtx" and (options.version_compatible or options.hardware_compatible):
+        # It has no lean runtime to put into a plan, and takes no notice of the other.
+        raise DataError(
+            "TensorRT-RTX has neither version-compatible nor hardware-compatible plans",
+            "leave the switch out; its plans run on every GPU that --capability names",
+        )
     unknown = [capability for capability in options.capabilities if capability not in RTX_CAPABILITIES]
     if unknown:
         raise DataError(
@@ -214,13 +222,30 @@ def _compiled(
         "cuda_version": cuda_version(),
         "gpu": gpu.name if gpu is not None and on_gpu else "",
         "capabilities": ("{}.{}".format(*gpu.capability),) if gpu is not None and on_gpu else settings.capabilities,
+        "platform": this_platform(),
         "version_compatible": settings.version_compatible,
         "hardware_compatible": settings.hardware_compatible,
         "source_sha256": passport.sha256,
     }
     inputs = {**facts, **dataclasses.asdict(settings), "profile": settings.profile.model_dump()}
     key = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-    return Compiled.model_validate({**facts, "key": key})
+    return Compiled.model_validate({**facts, "key": key, "command": _command(options)})
+
+
+def _command(options: BuildOptions) -> tuple[str, ...]:
+    """What to call `bcseg-edge` with to build the plan again; what concerns its making alone is left out."""
+    words = ["build", str(options.model), "--output", str(options.output)]
+    for width, height in options.frame_sizes:
+        words += ["--frame-size", f"{width}x{height}"]
+    for name, value in (("tiling", options.tiling), ("precision", options.precision)):
+        words += [f"--{name}", value] if value else []
+    words += ["--runtime", "rtx"] if options.runtime == "tensorrt-rtx" else []
+    for capability in options.capabilities:
+        words += ["--capability", capability]
+    words += ["--workspace", str(options.workspace_mib)] if options.workspace_mib is not None else []
+    words += ["--version-compatible"] if options.version_compatible else []
+    words += ["--hardware-compatible"] if options.hardware_compatible else []
+    return tuple(words)
 
 
 def _timing_cache(compiled: Compiled) -> Path:

@@ -97,8 +97,7 @@ def build_plan(trt: Any, graph: bytes, settings: PlanSettings, timing_cache: byt
     config.progress_monitor = _monitor(trt, progress)
     timed = not settings.capabilities  # without a GPU nothing is timed
     if timed:
-        cache = config.create_timing_cache(timing_cache)
-        config.set_timing_cache(cache, ignore_mismatch=False)
+        _use_timings(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BuildError(
@@ -169,6 +168,14 @@ def _configure(trt: Any, config: Any, settings: PlanSettings) -> None:
         config.num_compute_capabilities = len(settings.capabilities)
         for number, capability in enumerate(settings.capabilities):
             config.set_compute_capability(known["SM" + capability.replace(".", "")], number)
+
+
+def _use_timings(config: Any, earlier: bytes) -> None:
+    """Begin with the timings of earlier builds; with none where they are damaged or another GPU's."""
+    cache = config.create_timing_cache(earlier)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 
-from bcseg_benchmarks.gpu import STAGES, figures, measure, without_graph
+from bcseg_benchmarks import gpu
+from bcseg_benchmarks.gpu import STAGES, figures, measure, subject_figures, with_plan, without_graph
+from bcseg_benchmarks.gpu_peak import GpuPeak, share_of_roof
+from bcseg_benchmarks.subjects import Subject, open_subjects
 from bcseg_edge.cuda.driver import find_gpu
-from bcseg_edge.errors import DataError
+from bcseg_edge.errors import BcsegError, DataError
+from bcseg_edge.models import find_model
+from bcseg_edge.passport import file_sha256, passport_path, read_passport
 from tests.fixtures.lazy_cuda import lazy_segmenter
+from tests.fixtures.tiny_model import write_model
 
 
 @pytest.fixture
@@ -50,17 +60,114 @@ def test_graph_against_no_graph(segmenter):
     assert without_graph(segmenter.model, replace(result, backend="cuda"), images, 3).fps_without_graph is None
 
 
+def test_a_subject_is_measured_under_its_roof(segmenter, monkeypatch, tmp_path):
+    """The tiny model's 3 x 64 x 64 multiply-accumulates, in a network that takes one millisecond."""
+    path = write_model(tmp_path, (64, 64))
+    subject = Subject("tiny", "fp32", path, read_passport(path), "the file's own", path)
+    monkeypatch.setattr(gpu, "load_model", lambda path, backend: segmenter.model)
+    monkeypatch.setattr(gpu, "Segmenter", lambda model, tiling: segmenter)
+    peak = GpuPeak(fp32_tera_operations=50, fp16_tera_operations=900, gbytes=3000)
+    result = subject_figures(subject, "cuda", "paper", [np.zeros((64, 96), np.uint8)], 3, peak)
+    assert result.tera_operations == pytest.approx(6 * 2 * 3 * 64 * 64 / 1e-3 / 1e12)
+    assert result.share_of_roof == pytest.approx(result.network_gbytes / 3000)  # memory is its limit
+    assert (result.precision, result.weights) == ("fp32", "the file's own")
+    assert len(result.targets) == 2
+    json.dumps(asdict(result))
+
+
+@pytest.mark.parametrize(
+    ("tera_operations", "gbytes", "precision", "share"),
+    [
+        (25.0, 10.0, "fp32", 0.5),  # arithmetic is the limit
+        (90.0, 10.0, "fp16", 0.1),
+        (1.0, 1500.0, "fp16", 0.5),  # memory is
+        (None, 10.0, "fp16", None),
+        (1.0, None, "fp16", None),
+    ],
+)
+def test_the_roof_is_arithmetic_or_memory(tera_operations, gbytes, precision, share):
+    peak = GpuPeak(fp32_tera_operations=50, fp16_tera_operations=900, gbytes=3000)
+    assert share_of_roof(tera_operations, gbytes, precision, peak) == (share and pytest.approx(share))
+    assert share_of_roof(tera_operations, gbytes, precision, None) is None
+
+
+def test_a_plan_is_built_for_exactly_these_frames(monkeypatch, tmp_path):
+    build = pytest.importorskip("bcseg_export.build")
+    path = write_model(tmp_path, (64, 64))
+    subject = Subject("tiny", "fp32", path, read_passport(path), "the file's own", path)
+    made = []
+
+    def fake(options):
+        made.append(options)
+        return SimpleNamespace(path=options.output, passport=subject.passport)
+
+    monkeypatch.setattr(build, "build", fake)
+    plan = with_plan(subject, "overlap", (480, 640), tmp_path)
+    assert plan.path == tmp_path / "tiny.engine"
+    (options,) = made
+    assert (options.model, options.frame_sizes, options.tiling) == (path, ((640, 480),), "overlap")
+    assert with_plan(plan, "overlap", (480, 640), tmp_path) == plan
+
+
+def test_on_a_gpu_a_name_stands_for_its_float16_file(tmp_path):
+    (subject,) = open_subjects(("edge",), (), (), tmp_path, "cuda")
+    assert (subject.precision, subject.path.name) == ("fp16", "edge.fp16.onnx")
+    pair = open_subjects(("edge",), (), ("fp32", "fp16"), tmp_path, "cuda")
+    assert [one.path.name for one in pair] == ["edge.onnx", "edge.fp16.onnx"]
+
+
+def test_float16_of_a_model_without_such_a_file_is_made(tmp_path):
+    shipped = find_model("edge", precision="fp32")
+    for path in (shipped, passport_path(shipped)):
+        shutil.copy(path, tmp_path)
+    (subject,) = open_subjects((str(tmp_path / shipped.name),), (), ("fp16",), tmp_path)
+    assert (subject.title, subject.passport.precision) == ("edge fp16", "fp16")
+    assert file_sha256(subject.path) == subject.passport.sha256
+    types = {tensor.data_type for tensor in onnx.load(subject.path).graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in types
+
+
+def test_random_weights_without_pytorch_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(BcsegError, match="PyTorch, which is not installed") as caught:
+        open_subjects((), ("resnext50",), (), tmp_path)
+    assert "leave --random-weights out" in caught.value.hint
+
+
+@pytest.mark.slow
+def test_every_file_of_a_run_is_measured():
+    """The command as `make gpu` calls it, on a backend that needs no GPU."""
+    command = [sys.executable, "-m", "bcseg_benchmarks.gpu", "--backend", "onnxruntime", "--frames", "2", "--json"]
+    command += ["--model", "edge", "--precision", "fp32", "--precision", "fp16"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert [(one["model"], one["precision"], one["frames"]) for one in results] == [
+        ("edge", "fp32", 2),
+        ("edge", "fp16", 2),
+    ]
+    assert all(one["tera_operations"] > 0 and len(one["targets"]) == 2 for one in results)
+
+
 def test_nothing_to_measure_is_refused(segmenter):
     with pytest.raises(DataError, match="0 frames of 0 images"):
         measure(segmenter, [], 0)
 
 
-def test_without_a_gpu_it_says_so():
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("gpu",), "error: "),
+        (("backend_there", "cuda"), "NOT MEASURED, backend cuda: "),
+        (("backend_there", "openvino"), "error: there is no backend openvino on a GPU"),
+    ],
+)
+def test_without_a_gpu_it_says_so(arguments, said):
     if find_gpu() is not None:
         pytest.skip("this machine has a GPU")
-    process = subprocess.run(
-        [sys.executable, "-m", "bcseg_benchmarks.gpu"], capture_output=True, text=True, check=False, timeout=60
-    )
+    module, *rest = arguments
+    command = [sys.executable, "-m", f"bcseg_benchmarks.{module}", *rest]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert process.returncode == 2
-    assert process.stderr.startswith("error: ")
+    assert process.stderr.startswith(said)
     assert "hint: " in process.stderr

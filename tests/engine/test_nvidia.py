@@ -26,6 +26,8 @@ def jetson(tmp_path, monkeypatch):
         path.write_text(text + "\n")
 
     def answer(command, **options):
+        if command[0] == "dpkg-query":
+            return subprocess.CompletedProcess(command, 0, "6.2+b77", "")
         return subprocess.CompletedProcess(command, 0, "NV Power Mode: MAXN_SUPER\n2\n", "")
 
     monkeypatch.setattr(nvidia.subprocess, "run", answer)
@@ -37,6 +39,7 @@ def test_a_jetson(jetson):
     facts = nvidia.nvidia_facts(jetson)
     assert facts["gpu"] == "Orin (compute capability 8.7), 8.0 GiB"
     assert (facts["nvidia driver"], facts["jetson linux"]) == ("540.4.0", "36.4.3")
+    assert facts["jetpack"] == "6.2+b77"
     assert facts["power mode"] == "NV Power Mode: MAXN_SUPER, 2"
     assert nvidia.cameras(jetson) == "/dev/video2 vi-output, imx219 9-0010, /dev/video10 USB3 Grabber"
 
@@ -45,7 +48,7 @@ def test_a_machine_without_any_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(nvidia, "find_gpu", lambda: None)
     facts = nvidia.nvidia_facts(tmp_path)
     assert (facts["gpu"], facts["nvidia driver"]) == ("none that CUDA can use", "none")
-    assert not {"jetson linux", "power mode", "clocks"} & set(facts)
+    assert not {"jetson linux", "jetpack", "power mode", "clocks"} & set(facts)
     assert nvidia.cameras(tmp_path) == "none"
 
 
@@ -73,6 +76,23 @@ def test_every_lack_has_its_fix(monkeypatch):
     cuda, tensorrt = nvidia.gpu_checks()
     assert cuda == Check("backend cuda", ok=False, required=False, found="no GPU", fix="buy one")
     assert tensorrt.fix.startswith("buy one; then pip install")
+
+
+def test_a_gpu_without_nvrtc(monkeypatch):
+    """The frame path compiles its kernels on first use: without NVRTC neither backend works."""
+
+    def lack(capability):
+        raise BackendUnavailable(f"NVRTC cannot be loaded for {capability}", "install it")
+
+    monkeypatch.setattr(nvidia, "require_gpu", lambda: None)
+    monkeypatch.setattr(nvidia, "find_gpu", lambda: Gpu("Orin", (8, 7), True, 8 * 2**30))
+    monkeypatch.setattr(nvidia, "compiled_kernels", lack)
+    monkeypatch.setattr("bcseg_edge.backends.cuda.require_provider", lambda: None)
+    monkeypatch.setattr("bcseg_edge.backends.tensorrt.import_tensorrt", lambda runtime: None)
+    for check in nvidia.gpu_checks():
+        assert (check.ok, check.found, check.fix) == (False, "NVRTC cannot be loaded for (8, 7)", "install it")
+    monkeypatch.setattr(nvidia, "compiled_kernels", lambda capability: b"")
+    assert all(check.ok for check in nvidia.gpu_checks())
 
 
 def test_a_gpu_without_the_packages(monkeypatch):

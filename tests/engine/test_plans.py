@@ -9,7 +9,7 @@ from bcseg_edge.passport import Compiled, read_passport
 from bcseg_edge.plans import Place, compiled_of, parse_version, read_plan, why_not
 from tests.fixtures.tiny_model import seal
 
-ORIN = Place("tensorrt", "10.3.0", "Orin", (8, 7))
+ORIN = Place("tensorrt", "10.3.0", "Orin", (8, 7), "Linux aarch64")
 
 
 def compiled(**changes):
@@ -44,6 +44,9 @@ def write_plan(folder, **changes):
         ({"runtime_version": "9.3.0", "version_compatible": True}, "9.3.0"),
         ({"gpu": "Thor", "capabilities": ("11.0",)}, r"compute capability 11.0, the GPU here \(Orin\) has 8.7"),
         ({"gpu": "Thor", "capabilities": ("11.0",), "hardware_compatible": True}, ""),
+        ({"platform": "Linux aarch64"}, ""),
+        ({"platform": "Linux x86_64"}, "was built on Linux x86_64, here is Linux aarch64"),
+        ({"platform": "Linux x86_64", "hardware_compatible": True}, "was built on Linux x86_64"),
         ({"gpu": "AGX Orin"}, "was built on AGX Orin, the GPU here is Orin"),
         ({"gpu": "", "capabilities": ("8.6", "8.7")}, ""),
         ({"gpu": "", "capabilities": ()}, "the GPU here"),
@@ -59,8 +62,16 @@ def test_where_a_plan_runs(tmp_path, changes, said):
     assert caught.value.hint == "build it on this machine: bcseg-edge build tiny.onnx --output tiny.engine"
 
 
+def test_the_hint_is_the_command_that_built_the_plan(tmp_path):
+    command = ("build", "edge", "--output", "my plan.engine", "--frame-size", "640x480")
+    path, passport = write_plan(tmp_path, runtime_version="10.2.0", command=command)
+    with pytest.raises(ModelError) as caught:
+        read_plan(path, passport, ORIN)
+    assert caught.value.hint.endswith("bcseg-edge build edge --output 'my plan.engine' --frame-size 640x480")
+
+
 def test_a_hardware_compatible_plan_needs_ampere():
-    turing = Place("tensorrt", "10.3.0", "T4", (7, 5))
+    turing = Place("tensorrt", "10.3.0", "T4", (7, 5), "Linux x86_64")
     assert "7.5" in why_not(compiled(hardware_compatible=True), turing)
 
 

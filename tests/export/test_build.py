@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from bcseg_edge import cli
 from bcseg_edge.errors import BackendUnavailable, DataError, ModelError, ParityError
-from bcseg_edge.passport import NOT_MEASURED, Profile, file_sha256, read_passport
+from bcseg_edge.models import find_model
+from bcseg_edge.passport import NOT_MEASURED, Profile, file_sha256, read_passport, write_passport
+from bcseg_edge.plans import Place, read_plan
 from bcseg_export import build as build_module
 from bcseg_export import plan_builder
 from bcseg_export.build import BuildOptions, build
 from bcseg_export.plan_builder import BuildError, Built, PlanSettings, build_plan
+from tests.fixtures.speckle import speckle
 from tests.fixtures.tiny_model import seal, write_graph, write_model
 
 ROOT = Path(__file__).parents[2]
@@ -101,6 +106,30 @@ def test_rtx_builds_every_shipped_model_file(rtx, path, tmp_path):
     assert read_passport(result.path).compiled.source_sha256 == file_sha256(path)
 
 
+@pytest.mark.slow
+def test_rtx_builds_the_shipped_model_in_8_bits(rtx, tmp_path):
+    """No such file is shipped: on a GPU float16 comes first. Made here as `export --target tensorrt` does."""
+    onnx = pytest.importorskip("onnx")
+    from bcseg_calibration.half import to_half
+    from bcseg_calibration.prepare import fold
+    from bcseg_calibration.quantize import quantize
+    from bcseg_calibration.ranges import measure_ranges
+
+    shipped = find_model("edge", precision="fp32")
+    passport = read_passport(shipped)
+    patches = np.stack([speckle(passport.window_hw, seed) for seed in range(2)])[:, None]
+    folded = fold(onnx.load(shipped))
+    int8 = quantize(folded, measure_ranges(folded, patches, "minmax", symmetric=True), "tensorrt")
+    path = tmp_path / "edge.int8.tensorrt.onnx"
+    onnx.save(to_half(int8), path)
+    changes = {"sha256": file_sha256(path), "precision": "int8", "target": "tensorrt", "weights": "int8"}
+    write_passport(passport.model_copy(update=changes), path)
+    result = build(options(path, frame_sizes=((640, 480),), capabilities=("8.6",)))
+    assert (result.passport.precision, result.passport.target) == ("int8", "tensorrt")
+    assert result.passport.compiled.source_sha256 == file_sha256(path)
+    assert result.passport.profile == Profile(min_batch=1, opt_batch=1, max_batch=1)
+
+
 def test_rtx_tells_progress_and_can_be_stopped(rtx, model):
     settings = PlanSettings(WINDOW_HW, Profile(), capabilities=("8.6",))
     progress = Silent()
@@ -173,8 +202,6 @@ def test_the_same_inputs_reuse_the_plan(builds, model):
         {"frame_sizes": ((640, 480),), "tiling": "overlap"},
         {"capabilities": ("8.6",)},
         {"workspace_mib": 64},
-        {"version_compatible": True},
-        {"hardware_compatible": True},
     ],
 )
 def test_other_settings_build_anew(builds, model, changes):
@@ -275,6 +302,8 @@ def test_the_profile_is_the_batch_of_the_frames(builds, model, frame_sizes, tili
         ({"workspace_mib": 0}, "0 MiB is no room"),
         ({"capabilities": ("8.7",)}, "does not build for compute capability 8.7"),
         ({"capabilities": ("8.6",), "runtime": "tensorrt"}, "builds for the GPU of this machine"),
+        ({"version_compatible": True}, "RTX has neither version-compatible nor"),
+        ({"hardware_compatible": True}, "RTX has neither version-compatible nor"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(model, changes, said):
@@ -302,7 +331,7 @@ def test_a_file_for_the_cpu_is_refused(builds, tmp_path):
 class FakeGpu:
     """A GPU on which TensorRT would run, for the gate after a build."""
 
-    name, capability = "NVIDIA Test", (9, 0)
+    name, capability, integrated = "NVIDIA Test", (9, 0), False
 
 
 @pytest.fixture
@@ -321,6 +350,81 @@ def on_gpu(builds, monkeypatch):
 
     monkeypatch.setattr(build_module, "create_backend", create_any)
     return plan_says
+
+
+@pytest.fixture
+def ungated(on_gpu, monkeypatch):
+    """`on_gpu` where nothing judges the plan."""
+    monkeypatch.setattr(build_module, "available_backends", lambda target: ())
+
+
+@pytest.mark.parametrize("changes", [{"version_compatible": True}, {"hardware_compatible": True}])
+def test_a_compatible_plan_is_another_plan(ungated, builds, model, changes):
+    build(options(model, runtime="tensorrt"))
+    result = build(options(model, runtime="tensorrt", **changes))
+    assert not result.reused
+    assert changes.items() <= result.passport.compiled.model_dump().items()
+    assert builds[0] != builds[1]
+
+
+def test_a_jetson_builds_no_hardware_compatible_plan(ungated, builds, model, monkeypatch):
+    monkeypatch.setattr(FakeGpu, "integrated", True)
+    with pytest.raises(DataError, match="on a Jetson"):
+        build(options(model, runtime="tensorrt", hardware_compatible=True))
+    assert not builds
+
+
+def test_another_gpu_builds_anew(ungated, model, monkeypatch):
+    build(options(model, runtime="tensorrt"))
+    assert build(options(model, runtime="tensorrt")).reused
+    monkeypatch.setattr(FakeGpu, "name", "NVIDIA Other")
+    assert not build(options(model, runtime="tensorrt")).reused
+
+
+def test_timings_are_kept_by_gpu_and_version(ungated, model, monkeypatch):
+    """A build begins with the timings of the build before it on this GPU with this version, and with no others."""
+    began = []
+
+    def fake(trt, graph, settings, timing_cache, progress):
+        began.append(timing_cache)
+        return Built(b"plan", f"timings {len(began)}".encode())
+
+    def build_with(workspace_mib):
+        build(options(model, runtime="tensorrt", workspace_mib=workspace_mib))
+
+    monkeypatch.setattr(build_module, "build_plan", fake)
+    build_with(1)
+    build_with(2)
+    monkeypatch.setattr(FakeGpu, "name", "NVIDIA Other")
+    build_with(3)
+    monkeypatch.setattr(build_module, "import_tensorrt", lambda runtime: type("trt", (), {"__version__": "1.7.2"}))
+    build_with(4)
+    monkeypatch.setattr(FakeGpu, "name", "NVIDIA Test")
+    monkeypatch.setattr(build_module, "import_tensorrt", lambda runtime: type("trt", (), {"__version__": "1.7.1"}))
+    build_with(5)
+    assert began == [b"", b"timings 1", b"", b"", b"timings 2"]
+
+
+def test_the_layer_table_is_written_where_it_is_asked_for(ungated, builds, model, monkeypatch, tmp_path):
+    monkeypatch.setattr(build_module, "layer_table", lambda trt, plan: f"layers of {plan.decode()}")
+    table = tmp_path / "layers.json"
+    build(options(model, runtime="tensorrt", layers=table))
+    assert table.read_text() == "layers of plan 1"
+    assert builds[0].detailed
+
+
+def test_a_refused_plan_names_the_command_that_built_it(ungated, model, tmp_path):
+    result = build(
+        options(model, runtime="tensorrt", frame_sizes=((300, 100),), tiling="overlap", version_compatible=True)
+    )
+    words = ("build", str(model), "--output", str(result.path), "--frame-size", "300x100", "--tiling", "overlap")
+    assert result.passport.compiled.command == (*words, "--version-compatible")
+    with pytest.raises(ModelError) as caught:
+        read_plan(result.path, result.passport, Place("tensorrt", "10.3.0", "Orin", (8, 7), "Linux aarch64"))
+    again = shlex.split(caught.value.hint.partition(": ")[2])
+    result.path.unlink()
+    assert CliRunner().invoke(cli.app, again[1:]).exit_code == 0
+    assert read_passport(result.path).compiled.key == result.passport.compiled.key
 
 
 def test_a_plan_that_finds_what_its_source_finds_passes_the_gate(on_gpu, model):

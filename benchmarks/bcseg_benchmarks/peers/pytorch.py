@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -113,6 +113,8 @@ def load_network(path: Path, *, channels_last: bool) -> SegmentationNet:
 
     from bcseg_train.models import load_checkpoint
 
+    # On by default for convolutions, and ten bits of mantissa: not the float32 that the others calculate in.
+    torch.backends.cudnn.allow_tf32 = False
     network = load_checkpoint(path)[0].eval().to(device())
     return network.to(memory_format=torch.channels_last) if channels_last else network
 
@@ -144,8 +146,9 @@ def _batch_bf16(path: Path) -> Infer:
 def _compiled(path: Path) -> Infer:
     import torch
 
-    # Freezing makes constants of the weights and lays them out once, which is what inference on a CPU wants.
-    compiled: Infer = torch.compile(load_network(path, channels_last=True), options={"freezing": True})
+    # Freezing makes constants of the weights and lays them out once, which inference wants; on a GPU graphs too.
+    options: dict[str, Any] = {"freezing": True, "triton.cudagraphs": device() == "cuda"}
+    compiled: Infer = torch.compile(load_network(path, channels_last=True), options=options)
     return compiled
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +14,15 @@ import numpy as np
 from bcseg_edge.backends.graph import INPUT, OUTPUT, broken_package, check_graph, unreadable
 from bcseg_edge.backends.onnxruntime import LOG_FATAL, signature
 from bcseg_edge.cuda.driver import Cuda
+from bcseg_edge.cuda.faults import CudaError
 from bcseg_edge.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from bcseg_edge.passport import Passport
 
 PROVIDER = "CUDAExecutionProvider"
+# Of its arena: "Failed to allocate memory for requested buffer of size 1048576".
+_NO_ROOM = re.compile(r"requested buffer of size (\d+)")
 INSTALL_HINT = (
     'pip uninstall onnxruntime; pip install "bcseg-edge[gpu]" (the two share a module and exclude each other)'
 )
@@ -37,14 +43,25 @@ def require_provider() -> Any:
         raise BackendUnavailable(
             f"onnxruntime {onnxruntime.__version__} was built without CUDA; it has: {', '.join(found)}", INSTALL_HINT
         )
+    _preload_libraries(onnxruntime)
     return onnxruntime
+
+
+def _preload_libraries(onnxruntime: Any) -> None:
+    """Load cuBLAS, cuDNN and the rest from NVIDIA's packages, where the loader would not find them by itself."""
+    preload = getattr(onnxruntime, "preload_dlls", None)  # from 1.21 on
+    if preload is not None:
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find; stdout may be our JSON
+            preload()
 
 
 class OnnxRuntimeCudaExecutor:
     """Executes patches on the device with ONNX Runtime's CUDA provider.
 
     A session has one stream of its own, so all lanes compute on it, one after the other; events hand the work over
-    from a slot's stream and back. It cannot be captured: the provider allocates where it likes.
+    from a slot's stream and back. It cannot be captured: the provider allocates where it likes. Its own graphs
+    (`enable_cuda_graph`) wait for the GPU at every replay before the release that holds onnxruntime pull request 28686,
+    and are not used.
 
     Args:
         cuda: the GPU.
@@ -91,12 +108,15 @@ class OnnxRuntimeCudaExecutor:
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=self._providers())
         except Exception as error:  # its exceptions share no base class below this one
+            room = _NO_ROOM.search(str(error))
+            if room is not None:
+                raise self._cuda.out_of_memory(int(room[1])) from error
             raise unreadable(path, self.name, error) from error
         # Where the provider's libraries do not load it falls back to the CPU, and says so only on stderr.
         if session.get_providers()[0] != PROVIDER:
             raise BackendUnavailable(
                 "ONNX Runtime could not load its CUDA provider: CUDA, cuDNN or the driver is missing or does not fit",
-                "see what is installed with: bcseg-edge doctor",
+                'pip install "onnxruntime-gpu[cuda,cudnn]" brings the libraries; see the rest with: bcseg-edge doctor',
             )
         return session
 
@@ -127,9 +147,18 @@ class OnnxRuntimeLane:
         self._bindings.clear()
 
     def enqueue(self, patches: int, logits: int, batch: int, stream: int) -> None:
-        """Queue the network between what is on `stream` and what comes after."""
+        """Queue the network between what is on `stream` and what comes after.
+
+        Raises:
+            CudaFault: the context is lost.
+            CudaOutOfMemory: says what was needed and what is free.
+            CudaError: ONNX Runtime refuses.
+        """
         self._hand_over(stream, self._compute_stream)
-        self._session.run_with_iobinding(self._binding(patches, logits, batch), self._options)
+        try:
+            self._session.run_with_iobinding(self._binding(patches, logits, batch), self._options)
+        except Exception as error:  # its exceptions share no base class below this one
+            raise self._explain(error) from error
         self._hand_over(self._compute_stream, stream)
 
     def close(self) -> None:
@@ -138,6 +167,15 @@ class OnnxRuntimeLane:
         if self._handover is not None:
             self._cuda.destroy_event(self._handover)
             self._handover = None
+
+    def _explain(self, error: Exception) -> CudaError:
+        """What `error` means for the program; a context that is lost is raised by CUDA itself."""
+        self._cuda.synchronize(self._compute_stream)
+        room = _NO_ROOM.search(str(error))
+        if room is not None:
+            return self._cuda.out_of_memory(int(room[1]))
+        text = next(iter(str(error).splitlines()), type(error).__name__)
+        return CudaError(f"ONNX Runtime could not run the network: {text}", "see what is free with: nvidia-smi", 0)
 
     def _hand_over(self, before: int, after: int) -> None:
         assert self._handover is not None  # a closed lane gets no work

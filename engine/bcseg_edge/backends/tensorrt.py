@@ -13,7 +13,7 @@ from bcseg_edge.backends.graph import INPUT, OUTPUT
 from bcseg_edge.cuda.driver import Cuda
 from bcseg_edge.cuda.faults import CudaError
 from bcseg_edge.errors import BackendUnavailable, ModelError
-from bcseg_edge.plans import Place, RuntimeName, compiled_of, parse_version, read_plan
+from bcseg_edge.plans import Place, RuntimeName, compiled_of, parse_version, read_plan, rebuild_hint, this_platform
 
 if TYPE_CHECKING:
     from bcseg_edge.passport import Passport
@@ -58,7 +58,7 @@ class TensorRtExecutor:
     def __init__(self, cuda: Cuda, path: Path, passport: Passport) -> None:
         compiled = compiled_of(path, passport)
         trt = import_tensorrt(compiled.runtime)
-        place = Place(compiled.runtime, trt.__version__, cuda.gpu.name, cuda.gpu.capability)
+        place = Place(compiled.runtime, trt.__version__, cuda.gpu.name, cuda.gpu.capability, this_platform())
         plan = read_plan(path, passport, place)
         self.profile = passport.profile
         self.window_hw = passport.window_hw
@@ -67,16 +67,16 @@ class TensorRtExecutor:
         self._runtime.engine_host_code_allowed = compiled.version_compatible
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise ModelError(
-                f"TensorRT {trt.__version__} cannot read {path.name}",
-                f"build it again: bcseg-edge build {path.stem}.onnx --output {path.name}",
-            )
+            if len(plan) > cuda.free_memory():  # its weights are most of it
+                raise cuda.out_of_memory(len(plan))
+            raise ModelError(f"TensorRT {trt.__version__} cannot read {path.name}", rebuild_hint(path, compiled))
+        self._cuda = cuda
         _check_engine(self._engine, path, passport)
         self.logits_dtype = np.dtype(trt.nptype(self._engine.get_tensor_dtype(OUTPUT)))
 
     def open_lane(self) -> TensorRtLane:
         """A lane with execution contexts of its own."""
-        return TensorRtLane(self._engine, self.window_hw)
+        return TensorRtLane(self._cuda, self._engine, self.window_hw)
 
     def close(self) -> None:
         """Release engine and runtime, in this order; a second call does nothing."""
@@ -87,8 +87,9 @@ class TensorRtExecutor:
 class TensorRtLane:
     """One execution context for each batch size: a context's shape is set once, before anything is captured."""
 
-    def __init__(self, engine: Any, window_hw: tuple[int, int]) -> None:
-        self._engine = engine
+    def __init__(self, cuda: Cuda, engine: Any, window_hw: tuple[int, int]) -> None:
+        self._cuda = cuda
+        self._engine: Any = engine
         self._window_hw = window_hw
         self._contexts: dict[int, Any] = {}
 
@@ -96,13 +97,17 @@ class TensorRtLane:
         """Make a context for each batch size, and release those of other sizes.
 
         Raises:
-            CudaError: TensorRT has no memory for it, or refuses the size.
+            CudaOutOfMemory: says what a context needs and what is free.
+            CudaError: TensorRT refuses the size, or makes no context.
         """
         wanted = set(batches)
         self._contexts = {size: context for size, context in self._contexts.items() if size in wanted}
         for size in sorted(wanted - self._contexts.keys()):
             context = self._engine.create_execution_context()
             if context is None:
+                needed = int(self._engine.device_memory_size_v2)
+                if needed > self._cuda.free_memory():
+                    raise self._cuda.out_of_memory(needed)
                 raise _failed(f"make an execution context for {size} patches", "end other programs that use the GPU")
             if not context.set_input_shape(INPUT, (size, 1, *self._window_hw)) or context.infer_shapes():
                 raise _failed(f"take {size} patches", "build the plan with a --frame-size that needs as many")
@@ -142,5 +147,5 @@ def _check_engine(engine: Any, path: Path, passport: Passport) -> None:
     if found != expected:
         raise ModelError(
             f"{path.name} takes {found}, its passport says {INPUT} {expected}",
-            f"build it again: bcseg-edge build {path.stem}.onnx --output {path.name}",
+            rebuild_hint(path, compiled_of(path, passport)),
         )

@@ -23,7 +23,7 @@ def bench(
         list[str] | None, typer.Option(help="Architecture, or ARCHITECTURE@TILING, with random weights: speed only.")
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 or int8, may be repeated; by default files as they are.")
+        list[str] | None, typer.Option(help="fp32, fp16 or int8, may be repeated; by default files as they are.")
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt.")] = "auto",
     tiling: Annotated[str | None, typer.Option(help="paper, overlap or frame; by default each model's.")] = None,
@@ -39,7 +39,7 @@ def bench(
     cold_starts: Annotated[int, typer.Option(min=0, help="Fresh processes a model.")] = 5,
     recording: Annotated[int, typer.Option(min=0, help="Frames of capture, draw and write.")] = 100,
     scaling: Annotated[bool, typer.Option(help="Measure frame sizes, batches and threads.")] = False,
-    roofline: Annotated[bool, typer.Option(help="Measure the machine's peak.")] = True,
+    roofline: Annotated[bool, typer.Option(help="Measure the processor's peak.")] = True,
     report: Annotated[Path | None, typer.Option(help="Folder for report.html, report.json and report.md.")] = None,
     compare: Annotated[
         Path | None, typer.Option(help="A former report.json: say what changed beyond the noise.")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from bcseg_edge.errors import DataError
+
+LEGACY_STREAM = 1  # CUDA's default stream, as the interface numbers it; 2 is the thread's own
+NAMES_STREAM = 3  # the first version of the interface that does
 
 _EXPECTED = "a frame on the device is a uint8 array [H, W] (grey) or [H, W, 3] (BGR), pixels of a row side by side"
 
@@ -20,6 +24,7 @@ class DeviceFrame:
         channels: 1 grey, 3 BGR.
         row_pitch: bytes from a row to the next.
         stream: the caller's stream, on which the array is written; None where it is complete already.
+        owner: the array itself: whoever holds the frame keeps its memory.
     """
 
     address: int
@@ -27,6 +32,7 @@ class DeviceFrame:
     channels: int
     row_pitch: int
     stream: int | None
+    owner: object = None
 
 
 def is_device_array(frame: Any) -> bool:
@@ -55,5 +61,21 @@ def read_device_array(frame: Any) -> DeviceFrame:
     if not packed or (strides[0] < row_size and shape[0] > 1):
         raise DataError(f"{_EXPECTED}, got strides {tuple(strides)}", "make the array contiguous first")
     pitch = max(strides[0], row_size)
-    # A stream of 0 would be ambiguous and is forbidden there; 1 is the legacy default stream, 2 the thread's own.
-    return DeviceFrame(interface["data"][0], (shape[0], shape[1]), channels, pitch, interface.get("stream"))
+    stream = _stream_of(frame, interface)
+    return DeviceFrame(interface["data"][0], (shape[0], shape[1]), channels, pitch, stream, frame)
+
+
+def _stream_of(frame: Any, interface: dict[str, Any]) -> int | None:
+    """The stream that the caller writes `frame` on; None where nothing writes it any more.
+
+    CuPy names it. PyTorch has version 2 of the interface, which has no word for it: its current stream. PyCUDA names
+    none and waits for nothing either: it queues on the default stream where it is told of no other, as do further
+    libraries of version 2.
+    """
+    torch = sys.modules.get("torch")  # a tensor cannot be there without it
+    if torch is not None and isinstance(frame, torch.Tensor):
+        return int(torch.cuda.current_stream(frame.device).cuda_stream) or LEGACY_STREAM
+    if interface.get("version", 0) < NAMES_STREAM or type(frame).__module__.startswith("pycuda."):
+        return LEGACY_STREAM
+    stream: int | None = interface.get("stream")
+    return stream

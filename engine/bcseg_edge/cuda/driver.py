@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from bcseg_edge.cuda.faults import OUT_OF_MEMORY, CudaError, CudaFault, explain, out_of_memory
+from bcseg_edge.cuda.faults import OUT_OF_MEMORY, CudaError, CudaFault, CudaOutOfMemory, explain, out_of_memory
 from bcseg_edge.cuda.launches import Launch
 from bcseg_edge.cuda.nvrtc import compiled_kernels
 from bcseg_edge.errors import BackendUnavailable
@@ -42,12 +42,16 @@ def require_gpu() -> None:
         BackendUnavailable: `cuda.bindings`, the driver or the GPU is missing.
     """
     runtime = _runtime()
-    status, count = runtime.cudaGetDeviceCount()
+    no_driver = BackendUnavailable(
+        "no NVIDIA GPU can be used: there is no driver, or it is older than the CUDA libraries",
+        "install or update the NVIDIA driver, or use a CPU backend: --backend auto",
+    )
+    try:
+        status, count = runtime.cudaGetDeviceCount()
+    except RuntimeError as error:  # of cuda-bindings 12.8, which looks for the driver's library itself
+        raise no_driver from error
     if status.value == NO_DRIVER:
-        raise BackendUnavailable(
-            "no NVIDIA GPU can be used: there is no driver, or it is older than the CUDA libraries",
-            "install or update the NVIDIA driver, or use a CPU backend: --backend auto",
-        )
+        raise no_driver
     if status.value == NO_DEVICE or not count:
         raise BackendUnavailable(
             "this machine has no NVIDIA GPU that CUDA can use",
@@ -116,6 +120,10 @@ class Cuda:
     def free_memory(self) -> int:
         """Bytes of device memory that nobody uses."""
         return int(self._call("cudaMemGetInfo")[0])
+
+    def out_of_memory(self, needed: int) -> CudaOutOfMemory:
+        """The error for an allocation of `needed` bytes that did not succeed, whoever tried it."""
+        return out_of_memory(needed, *self._call("cudaMemGetInfo"))
 
     def free(self, address: int) -> None:
         """Give device memory back."""
@@ -225,7 +233,7 @@ class Cuda:
         except CudaError as error:
             if error.code != OUT_OF_MEMORY:
                 raise
-        raise out_of_memory(size, *self._call("cudaMemGetInfo"))
+        raise self.out_of_memory(size)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """Call a function of the runtime (`cuda...`) or the driver (`cu...`) and raise what it reports."""

@@ -7,7 +7,7 @@ from bcseg_edge.errors import BcsegError
 OUT_OF_MEMORY = 2
 # After these the context is lost: every later call fails with the same code, whatever it is, until the process ends
 # (CUDA runtime API, cudaError: "the process must be terminated and relaunched").
-STICKY = frozenset({214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719})
+STICKY = frozenset({214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911})
 
 
 class CudaError(BcsegError):

@@ -76,8 +76,9 @@ class FramePath:
 
         Args:
             frame: uint8 `[H, W]` (grey) or `[H, W, 3]` (BGR) on the host, any strides; or an array on the device with
-                `__cuda_array_interface__`, which is read in the order of its stream. Where it names no stream it
-                has to stay as it is until the frame is collected.
+                `__cuda_array_interface__`, which is read in the order of its stream: the one that it names, PyTorch's
+                current one, or the default one for arrays that cannot name any. Where it names none on purpose
+                (version 3, None) it has to stay as it is until the frame is collected.
 
         Raises:
             DataError: `frame` is something else.

@@ -74,6 +74,7 @@ class Slot:
         self._plan: _Plan | None = None
         self._warmth = _Warmth.COLD
         self._graph: int | None = None
+        self._held: DeviceFrame | None = None  # its memory must not go to somebody else before it is read
         self._capturable = graphs and executor.capturable
 
     def submit(self, frame: UInt8Array | DeviceFrame, grid: TileGrid, channels: int) -> None:
@@ -89,6 +90,7 @@ class Slot:
         """
         try:
             plan = self._fit(grid, channels)
+            self._held = frame if isinstance(frame, DeviceFrame) else None
             self._cuda.record(self._events["started"], self._stream)
             self._upload(plan, frame)
             self._cuda.record(self._events["uploaded"], self._stream)
@@ -114,6 +116,7 @@ class Slot:
         except BaseException:
             self._abandon()
             raise
+        self._held = None
         shape = plan.grid.frame_hw
         labels = plan.pinned.view("labels", shape, np.uint8).copy()
         confidence = plan.pinned.view("confidence", shape, np.float32).copy()
@@ -202,6 +205,7 @@ class Slot:
         plan, self._plan = self._plan, None
         self._warmth = _Warmth.COLD
         self._cuda.synchronize(self._stream)
+        self._held = None
         if graph is not None:
             self._cuda.destroy_graph(graph)
         if plan is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,12 +17,14 @@ from bcseg_edge.cuda.driver import Cuda, find_gpu
 from bcseg_edge.cuda.faults import STICKY, CudaError, CudaFault, CudaOutOfMemory, explain, out_of_memory
 from bcseg_edge.cuda.launches import Launch
 from bcseg_edge.cuda.memory import Arena
+from bcseg_edge.errors import BackendUnavailable
 from tests.fixtures.lazy_cuda import LazyCuda
 
 CALLS = {
     "use": (),
     "free_memory": (),
     "allocate": (64,),
+    "out_of_memory": (64,),
     "free": (4096,),
     "allocate_host": (64,),
     "free_host": (4096,),
@@ -61,6 +64,18 @@ def cuda(monkeypatch):
 def test_every_call_has_the_arguments_that_the_bindings_want(cuda, method):
     with pytest.raises(CudaError, match="cudaErrorInsufficientDriver"):
         getattr(cuda, method)(*CALLS[method])
+
+
+def test_bindings_that_raise_where_there_is_no_driver(monkeypatch):
+    """As those of 12.8 do, which JetPack 6 may need."""
+
+    def fail():
+        raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    monkeypatch.setattr(driver, "_runtime", lambda: SimpleNamespace(cudaGetDeviceCount=fail))
+    with pytest.raises(BackendUnavailable, match="there is no driver"):
+        driver.require_gpu()
+    assert find_gpu() is None
 
 
 def test_every_method_is_tried():
@@ -112,7 +127,7 @@ def test_out_of_memory_asks_what_is_free(cuda, monkeypatch):
 
 def test_the_mirror_offers_what_the_wrapper_offers():
     """`LazyCuda` stands in for `Cuda` in every other test: same methods, same parameters."""
-    for name in (set(CALLS) | SEPARATE) - {"free_memory"}:
+    for name in set(CALLS) | SEPARATE:
         real, mirror = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (Cuda, LazyCuda))
         assert mirror[: len(real)] == real or name == "free_host", name
 
@@ -122,6 +137,17 @@ def test_sticky_errors_are_cudas(code):
     runtime = pytest.importorskip("cuda.bindings.runtime")
     assert code in {error.value for error in runtime.cudaError_t}
     assert isinstance(explain(code, "name", "text", "call"), CudaFault)
+
+
+def test_every_error_that_ends_the_process_is_sticky():
+    """By the words of CUDA's own description, which the bindings carry since 13."""
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    described = {int(error): " ".join((error.__doc__ or "").split()) for error in runtime.cudaError_t}
+    if not any(described.values()):
+        pytest.skip("these bindings carry no descriptions")
+    ending = {code for code, text in described.items() if "process must be terminated and relaunched" in text}
+    assert len(ending) > 8
+    assert ending <= STICKY
 
 
 def test_other_errors_leave_the_gpu_usable():

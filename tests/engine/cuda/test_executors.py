@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bcseg_edge.backends.cuda import OnnxRuntimeCudaExecutor
+from bcseg_edge.backends.cuda import OnnxRuntimeCudaExecutor, require_provider
 from bcseg_edge.backends.tensorrt import TensorRtExecutor
 from bcseg_edge.cuda.backend import CudaBackend
-from bcseg_edge.cuda.faults import CudaError
+from bcseg_edge.cuda.faults import CudaError, CudaFault, CudaOutOfMemory
 from bcseg_edge.errors import BackendUnavailable, ModelError
 from bcseg_edge.passport import read_passport
 from tests.engine.test_plans import write_plan
@@ -79,6 +79,64 @@ def test_bindings_to_buffers_of_another_size_are_released(tmp_path):
         assert len(lane._bindings) == 1
 
 
+class FailingSession:
+    """A session whose run fails with a message of ONNX Runtime's."""
+
+    def __init__(self, message):
+        self._message = message
+
+    def io_binding(self):
+        return SimpleNamespace(bind_input=lambda *arguments: None, bind_output=lambda *arguments: None)
+
+    def run_with_iobinding(self, binding, options):
+        raise RuntimeError(self._message)
+
+
+def failing_lane(cuda, folder, message):
+    path = write_model(folder, WINDOW_HW)
+    executor = CpuBoundExecutor(cuda, path, read_passport(path))
+    executor._session = FailingSession(message)
+    return executor.open_lane()
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "said"),
+    [
+        (
+            "[ONNXRuntimeError] Failed to allocate memory for requested buffer of size 536870912\nmore",
+            CudaOutOfMemory,
+            r"no room for 512\.0 MiB: \d+\.\d MiB of 2048\.0 MiB are free",
+        ),
+        ("CUDNN failure 3: something\nmore", CudaError, "could not run the network: CUDNN failure 3: something$"),
+    ],
+)
+def test_a_failure_of_onnx_runtime_is_told_as_one_of_ours(tmp_path, message, kind, said):
+    pytest.importorskip("onnxruntime")
+    cuda = LazyCuda(eager=True)
+    with pytest.raises(kind, match=said):
+        failing_lane(cuda, tmp_path, message).enqueue(0, 0, 1, cuda.create_stream())
+
+
+def test_a_context_lost_inside_onnx_runtime_says_that_the_process_must_restart(tmp_path):
+    pytest.importorskip("onnxruntime")
+    cuda = LazyCuda(eager=True)
+    lane = failing_lane(cuda, tmp_path, "CUDA failure 700: an illegal memory access was encountered")
+    cuda.faults["synchronize"] = 700
+    with pytest.raises(CudaFault, match="this process cannot use the GPU any more"):
+        lane.enqueue(0, 0, 1, cuda.create_stream())
+
+
+def test_the_libraries_of_the_provider_are_loaded_first_and_stdout_stays_clean(monkeypatch, capsys):
+    def preload():
+        print("Failed to load libcudnn.so.9")
+
+    module = SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider"], preload_dlls=preload)
+    monkeypatch.setitem(sys.modules, "onnxruntime", module)
+    assert require_provider() is module
+    captured = capsys.readouterr()
+    assert (captured.out, "libcudnn" in captured.err) == ("", True)
+
+
 def test_onnx_runtime_without_cuda_says_what_to_install(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -106,8 +164,10 @@ class FakeTensorRt:
     Attributes:
         deserialized: how many plans were read.
         refuse: names of calls that report failure.
+        context_bytes: what an execution context needs.
     """
 
+    context_bytes = 2**20
     __version__ = "10.3.0"
     Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None})
 
@@ -133,6 +193,7 @@ class FakeTensorRt:
             get_tensor_name=lambda number: names[number],
             get_tensor_profile_shape=lambda name, number: self.profile_shapes,
             get_tensor_dtype=lambda name: np.float32,
+            device_memory_size_v2=self.context_bytes,
             create_execution_context=lambda: None if "context" in self.refuse else _Context(self._cuda, self.refuse),
         )
 
@@ -226,6 +287,20 @@ def test_a_plan_that_tensorrt_cannot_read(tmp_path, cuda, tensorrt):
     with pytest.raises(ModelError, match=r"cannot read tiny\.engine") as caught:
         TensorRtExecutor(cuda, *plan(tmp_path))
     assert "bcseg-edge build tiny.onnx" in caught.value.hint
+
+
+def test_a_plan_larger_than_what_is_free(tmp_path, tensorrt):
+    tensorrt.refuse.add("deserialize")
+    with pytest.raises(CudaOutOfMemory, match="are free"):
+        TensorRtExecutor(LazyCuda(memory=3), *plan(tmp_path))
+
+
+def test_a_context_larger_than_what_is_free(tmp_path, cuda, tensorrt):
+    tensorrt.context_bytes = 2**40
+    backend = CudaBackend(cuda, TensorRtExecutor(cuda, *plan(tmp_path)), WINDOW_HW)
+    tensorrt.refuse.add("context")
+    with pytest.raises(CudaOutOfMemory, match=r"no room for 1048576\.0 MiB: \d+\.\d MiB of 2048\.0 MiB are free"):
+        backend.open_frame_path("paper")(noise(48, 64))
 
 
 def test_a_plan_of_another_profile_is_refused(tmp_path, cuda, tensorrt):

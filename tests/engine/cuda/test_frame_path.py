@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import weakref
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 
+from bcseg_edge.cuda.device_array import read_device_array
 from bcseg_edge.cuda.faults import CudaError, CudaFault, CudaOutOfMemory
 from bcseg_edge.cuda.frame_path import FramePath
 from bcseg_edge.errors import BcsegError, DataError, ModelError
@@ -227,6 +232,47 @@ def test_a_device_array_without_a_stream(cuda):
     cuda.journal.clear()
     assert_segments(path(OnDevice(frame)), frame)
     assert "wait" not in cuda.journal
+
+
+def test_a_device_array_of_an_interface_without_streams_is_read_in_the_order_of_the_default_one(cuda):
+    path, buffer = make_path(cuda), np.zeros((50, 70), np.uint8)
+    for number in range(3):
+        content = noise(50, 70, seed=number)
+        cuda.queue(CALLER_STREAM, lambda content=content: np.copyto(buffer, content))
+        path.submit(OnDevice(buffer, version=2))
+        cuda.queue(CALLER_STREAM, lambda: buffer.fill(7))
+        cuda.synchronize(CALLER_STREAM)
+        assert_segments(path.collect(), content)
+
+
+@pytest.mark.parametrize(("handle", "stream"), [(0, CALLER_STREAM), (77, 77)])
+def test_a_torch_tensor_is_read_in_the_order_of_its_current_stream(monkeypatch, handle, stream):
+    """Its interface is of version 2, which has no word for a stream."""
+
+    class Tensor(OnDevice):
+        device = "cuda:0"
+
+    current = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=handle))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(Tensor=Tensor, cuda=current))
+    assert read_device_array(Tensor(noise(50, 70), version=2)).stream == stream
+
+
+def test_a_pycuda_array_is_read_in_the_order_of_the_default_stream():
+    """It names no stream although its kernels may still run."""
+    kind = type("GPUArray", (OnDevice,), {"__module__": "pycuda.gpuarray"})
+    assert read_device_array(kind(noise(50, 70))).stream == CALLER_STREAM
+
+
+def test_a_device_array_is_kept_until_it_is_collected(cuda):
+    """A caller's pool would give its memory to the next array while it is still read."""
+    path, frame = make_path(cuda), noise(50, 70)
+    array = OnDevice(frame)
+    kept = weakref.ref(array)
+    path.submit(array)
+    del array
+    assert kept() is not None
+    assert_segments(path.collect(), frame)
+    assert kept() is None
 
 
 @pytest.mark.parametrize(
