@@ -11,26 +11,21 @@ resumed() {
     if [ -f "$runs/$1/last.ckpt" ]; then echo --resume; fi
 }
 
-pretrained() {  # EPOCHS
-    bcseg-edge pretrain --data "$data/pretrain" --output "$runs/pretrain-$model" --model "$model" --epochs "$1" \
-        --encoder-weights "$encoder" $(resumed "pretrain-$model")
-}
-
-trained() {  # RUN RECIPE EPOCHS SEED
-    bcseg-edge train --data "$data/busi" --output "$runs/$1" --model "$model" --recipe "$2" --epochs "$3" --seed "$4" \
-        --pretrained "$runs/pretrain-$model/last.ckpt" --other-lesions "$data/pretrain" $(resumed "$1")
+pretrained() {  # RECIPE, further options
+    recipe=$1
+    shift
+    bcseg-edge train --data "$data/busi" --output "$runs/$model" --model "$model" --recipe "$recipe" "$@" \
+        --pretrained "$runs/pretrain-$model/last.ckpt" --other-lesions "$data/pretrain" $(resumed "$model")
 }
 
 case $model in
 edge)
     pretrained 14
-    for seed in 0 1 2; do trained "edge-$seed" finetune 12 "$seed"; done
-    bcseg-edge average "$runs/edge-0/best.ckpt" "$runs/edge-1/best.ckpt" "$runs/edge-2/best.ckpt" \
-        --data "$data/busi" --output "$runs/edge/best.ckpt"
+    trained strong --stop-after-epochs 22
     ;;
 resnext50)
     pretrained 8
-    trained resnext50 strong 26 0
+    trained strong-scratch
     ;;
 *)
     echo "no recipe for model '$model': edge or resnext50" >&2

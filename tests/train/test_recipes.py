@@ -48,4 +48,4 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, old: str, new: str, reason: s
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
     with pytest.raises(DataError) as caught:
         load_recipe("nothing")
-    assert "finetune, paper, pretrain, strong-patches, strong" in caught.value.hint
+    assert "paper, pretrain, strong-patches, strong-scratch, strong" in caught.value.hint

@@ -11,6 +11,7 @@ import typer
 from bcseg_edge.cli import app
 
 SCRIPT = Path(__file__).parents[2] / "train" / "retrain.sh"
+STEPS = ["pretrain", "train", "export", "evaluate", "robustness"]
 RECORDER = """#!/bin/sh
 echo "$@" >> "$RECORD"
 """
@@ -31,17 +32,11 @@ def retrain(folder: Path, model: str) -> tuple[int, list[list[str]]]:
     return code, [line.split() for line in record.read_text().splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("model", "names"),
-    [
-        ("edge", ["pretrain", "train", "train", "train", "average", "export", "evaluate", "robustness"]),
-        ("resnext50", ["pretrain", "train", "export", "evaluate", "robustness"]),
-    ],
-)
-def test_every_command_is_one_that_the_program_takes(tmp_path: Path, model: str, names: list[str]) -> None:
+@pytest.mark.parametrize("model", ["edge", "resnext50"])
+def test_every_command_is_one_that_the_program_takes(tmp_path: Path, model: str) -> None:
     code, commands = retrain(tmp_path, model)
     assert code == 0
-    assert [command[0] for command in commands] == names
+    assert [command[0] for command in commands] == STEPS
     group = typer.main.get_command(app)
     for name, *arguments in commands:
         context = group.commands[name].make_context(name, arguments)
@@ -49,10 +44,10 @@ def test_every_command_is_one_that_the_program_takes(tmp_path: Path, model: str,
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "edge-1").mkdir(parents=True)
-    (tmp_path / "runs" / "edge-1" / "last.ckpt").touch()
+    (tmp_path / "runs" / "edge").mkdir(parents=True)
+    (tmp_path / "runs" / "edge" / "last.ckpt").touch()
     _, commands = retrain(tmp_path, "edge")
-    assert ["--resume" in command for command in commands[:4]] == [False, False, True, False]
+    assert ["--resume" in command for command in commands] == [False, True, False, False, False]
 
 
 def test_an_unknown_model_is_refused(tmp_path: Path) -> None:

@@ -20,9 +20,7 @@ from bcseg_edge.errors import DataError
 from bcseg_train.encoder_weights import load_pretrained
 from bcseg_train.evaluate import EvaluateOptions, evaluate
 from bcseg_train.models import SegmentationNet, find_spec, load_checkpoint
-from bcseg_train.module import SegmentationModule
 from bcseg_train.pretrain import pretrain
-from bcseg_train.recipes import load_recipe
 from bcseg_train.resume import AtomicCheckpoints
 from bcseg_train.train import TrainOptions, train
 from tests.fixtures.pretraining import write_pretraining_sets
@@ -288,14 +286,3 @@ def test_pretraining_then_training_with_other_lesions_starts_from_the_pretrained
 def test_other_lesions_without_a_place_in_the_recipe_are_refused(small_busi: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="mixes in no images"):
         train(options(small_busi, tmp_path / "run", other_lesions=tmp_path))
-
-
-def test_the_encoder_learns_at_its_own_rate() -> None:
-    recipe = load_recipe("finetune")
-    module = SegmentationModule(find_spec("edge"), recipe, steps_per_epoch=10, validation=None)
-    optimizer = module.configure_optimizers()["optimizer"]
-    rate_of = {id(one): group["initial_lr"] for group in optimizer.param_groups for one in group["params"]}
-    assert len(rate_of) == len(list(module.parameters()))
-    for name, parameter in module.named_parameters():
-        share = recipe.encoder_rate if name.startswith("model.unet.encoder.") else 1.0
-        assert rate_of[id(parameter)] == pytest.approx(recipe.learning_rate * share), name

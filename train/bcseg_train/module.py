@@ -52,13 +52,9 @@ class SegmentationModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         recipe = self.recipe
         optimizers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        encoder = list(self.model.unet.encoder.parameters())
-        in_encoder = set(map(id, encoder))
-        groups = [
-            {"params": [one for one in self.parameters() if id(one) not in in_encoder]},
-            {"params": encoder, "lr": recipe.learning_rate * recipe.encoder_rate},
-        ]
-        optimizer = optimizers[recipe.optimizer](groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        optimizer = optimizers[recipe.optimizer](
+            self.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
         scheduler = LambdaLR(optimizer, self._learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

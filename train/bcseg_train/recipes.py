@@ -65,7 +65,6 @@ class Recipe(_Section):
     batch_size: int = Field(gt=0)
     optimizer: Literal["adam", "adamw"]
     learning_rate: float = Field(gt=0)
-    encoder_rate: float = Field(default=1.0, gt=0, le=1)  # the encoder's learning rate as a share of the others'
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_epochs: float = Field(default=0.0, ge=0)

@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from bcseg_edge.cli import (
-    average,
     bench,
     build,
     calibrate,
@@ -42,7 +41,6 @@ app.command("run")(run.run)
 app.command("replay")(replay.replay)
 app.command("train")(train.train)
 app.command("pretrain")(pretrain.pretrain)
-app.command("average")(average.average)
 app.command("split")(split.split)
 app.command("evaluate")(evaluate.evaluate)
 app.command("robustness")(robustness.robustness)
