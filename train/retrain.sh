@@ -11,7 +11,12 @@ resumed() {
     if [ -f "$runs/$1/last.ckpt" ]; then echo --resume; fi
 }
 
-pretrained() {  # RECIPE, further options
+pretrain() {  # EPOCHS
+    bcseg-edge pretrain --data "$data/pretrain" --output "$runs/pretrain-$model" --model "$model" --epochs "$1" \
+        --encoder-weights "$encoder" $(resumed "pretrain-$model")
+}
+
+train() {  # RECIPE, further options
     recipe=$1
     shift
     bcseg-edge train --data "$data/busi" --output "$runs/$model" --model "$model" --recipe "$recipe" "$@" \
@@ -20,12 +25,12 @@ pretrained() {  # RECIPE, further options
 
 case $model in
 edge)
-    pretrained 14
-    trained strong --stop-after-epochs 22
+    pretrain 14
+    train strong --stop-after-epochs 22
     ;;
 resnext50)
-    pretrained 8
-    trained strong-scratch
+    pretrain 8
+    train strong-scratch
     ;;
 *)
     echo "no recipe for model '$model': edge or resnext50" >&2
