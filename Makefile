@@ -14,7 +14,7 @@ GPU_MODELS ?= --model edge --random-weights resnext50 --precision fp32 --precisi
 GPU_PEERS ?= pytorch-eager-loop,pytorch-channels-last,torch-compile,monai-sliding-window,onnxruntime-cuda-alone
 GPU_RUN = $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python)
 BENCH_VENV := .venv-bench
-BENCH ?= --model edge --random-weights resnext50@frame --random-weights resnext50@paper --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
+BENCH ?= --model edge --model resnext50@frame --random-weights resnext50@paper --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
 TESTS ?= tests
 
 # Of `make retrain`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
