@@ -207,8 +207,8 @@ class _Tally:
         frame, segmentation = segmented.frame, segmented.segmentation
         self.frames += 1
         self.frames_with_lesion += bool(result.lesions)
-        self.patches += segmented.segmentation.patches
-        self.patches_reused += segmented.segmentation.patches_reused
+        self.patches += segmentation.patches
+        self.patches_reused += segmentation.patches_reused
         for lesion in result.lesions:
             self.lesions[lesion.name] += 1
         if frame.truth is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bcseg_edge.crop import Crop
-from bcseg_edge.errors import BcsegError
+from bcseg_edge.errors import BcsegError, DataError
 from bcseg_edge.frames import Frame, Segmentation, UInt8Array
 from bcseg_edge.lesions import Lesion, find_lesions
 from bcseg_edge.live.backend import LiveBackend
@@ -228,9 +228,10 @@ class LiveLoop:
         chosen = self.options.crop
         if isinstance(chosen, AutoCrop):
             return chosen.look(image), ""
-        if chosen is not None and not chosen.fits((image.shape[0], image.shape[1])):
-            return None, f"the frame has {image.shape[1]}x{image.shape[0]} px, crop {chosen} lies outside"
-        return chosen, ""
+        try:
+            return None if chosen is None else chosen.of(image), ""
+        except DataError as error:
+            return None, error.message
 
     def _segment(
         self, frame: Frame, image: _Image, crop: Crop | None, stages_ms: dict[str, float], backend: LiveBackend
