@@ -17,11 +17,13 @@ BENCH_VENV := .venv-bench
 BENCH ?= --model edge --model resnext50@frame --random-weights resnext50@paper --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
 TESTS ?= tests
 
-# Of `make retrain`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
+# Of `make retrain` and `make paper`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
 RUNS ?= runs
 ENCODER ?= imagenet
+PAPER_MODELS ?= unet resnext50 resnext101
+EPOCHS ?= 100
 
-.PHONY: run test lint gpu bench bench-readme retrain ship soak clean
+.PHONY: run test lint gpu bench bench-readme retrain paper ship soak clean
 
 run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving lesion into out/
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
@@ -60,6 +62,9 @@ bench-readme: $(BENCH_VENV)/ready  ## keep out/bench/report.json as the reposito
 
 retrain: $(TEST_VENV)/ready  ## train models/$(MODEL) again from BCSEG_DATA (busi/, pretrain/): hours on a CPU, minutes on a GPU
 	PATH="$(CURDIR)/$(TEST_VENV)/bin:$$PATH" sh train/retrain.sh $(MODEL) "$${BCSEG_DATA:?names the folder that holds busi and pretrain}" "$(RUNS)" "$(ENCODER)"
+
+paper: $(TEST_VENV)/ready  ## train the paper's models by its recipe to EPOCHS (a stopped run goes on), print its Table 3 beside ours
+	PATH="$(CURDIR)/$(TEST_VENV)/bin:$$PATH" sh train/reproduce.sh "$${BCSEG_DATA:?names the folder that holds busi}" "$(RUNS)" "$(ENCODER)" "$(EPOCHS)" $(PAPER_MODELS)
 
 soak: $(TEST_VENV)/ready  ## half an hour of live phantom with injected faults: memory flat, ledger exact, or exit 1
 	$(TEST_VENV)/bin/python -m bcseg_benchmarks.soak $(SOAK)
