@@ -27,12 +27,13 @@ from bcseg_benchmarks.work import work_of
 from bcseg_benchmarks.workload import parse_size
 from bcseg_edge import open_source
 from bcseg_edge.backends import require_machine_for
-from bcseg_edge.errors import BcsegError, DataError
+from bcseg_edge.errors import DataError
 from bcseg_edge.frames import CLASSES, Segmentation, Timings, UInt8Array
 from bcseg_edge.models import LoadedModel, load_model
 from bcseg_edge.nvidia import nvidia_facts
 from bcseg_edge.segmenter import Segmenter
 from bcseg_edge.tiling import TileGrid
+from bcseg_edge.told import errors_told
 
 if TYPE_CHECKING:
     from bcseg_edge.passport import Tiling
@@ -244,7 +245,7 @@ def main(
 ) -> None:
     """Time the CUDA frame path on the phantom."""
     models = tuple(model or (() if random_weights else ("edge",)))
-    try:
+    with errors_told():
         frame_hw = parse_size(frame_size)
         require_machine_for(backend)
         with tempfile.TemporaryDirectory() as folder, open_source(f"phantom:{frame_size}@30") as source:
@@ -256,9 +257,6 @@ def main(
                 chosen = cast("Tiling", tiling or subject.passport.tiling)
                 ready = with_plan(subject, chosen, frame_hw, Path(folder)) if backend == "tensorrt" else subject
                 results.append(subject_figures(ready, backend, chosen, images, frames, peak))
-    except BcsegError as error:
-        typer.echo(f"error: {error.message}\nhint: {error.hint}", err=True)
-        raise typer.Exit(error.exit_code) from error
     if as_json:
         typer.echo(json.dumps([asdict(result) for result in results], indent=2))
         return

@@ -16,10 +16,10 @@ import onnx
 import typer
 
 from bcseg_calibration.calibration_set import CalibrationSet, save
-from bcseg_edge.errors import BcsegError
 from bcseg_edge.files import atomic_path, write_text_atomic
 from bcseg_edge.models import CPU_FILES, find_model
 from bcseg_edge.passport import NOT_MEASURED, Passport, Precision, passport_path, read_passport
+from bcseg_edge.told import errors_told
 from bcseg_export.calibrate import choose_from
 from bcseg_export.gate import Gate, refuse_overlap
 from bcseg_export.onnx_graph import build_graph, round_weights
@@ -135,11 +135,8 @@ def main(
 ) -> None:
     """Derive a model's INT8 and FP16 files from its float32 weights; exit 3 where the gate refused one."""
     started_s = time.perf_counter()
-    try:
+    with errors_told():
         written = ship(ShipOptions(model, data, report), lambda text: typer.echo(text))
-    except BcsegError as error:
-        typer.echo(f"error: {error.message}\nhint: {error.hint}", err=True)
-        raise typer.Exit(error.exit_code) from error
     typer.echo(
         f"{', '.join(path.name for path in written) or 'nothing'} written in {time.perf_counter() - started_s:.0f} s"
     )

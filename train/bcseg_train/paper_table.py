@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bcseg_edge.errors import BcsegError, DataError
+from bcseg_edge.errors import DataError
 from bcseg_edge.frames import CLASSES
+from bcseg_edge.told import errors_told
+from bcseg_train.charts import METRICS_FILE
 from bcseg_train.report import PAPER_DICE_PERCENT, PAPER_IOU_PERCENT, POOLINGS, percent, table
 
 PAPER_NAMES = {"unet": "U-Net", "resnext50": "ResNext-50 U-Net", "resnext101": "ResNext-101 U-Net"}
@@ -30,30 +32,36 @@ def paper_table(runs: Path) -> str:
     Raises:
         DataError: no run is there, or a report is of another model or cannot be read.
     """
-    rows, found = [], 0
-    for model, name in PAPER_NAMES.items():
+    reports = {model: runs / f"paper-{model}" / "report" / "report.json" for model in PAPER_NAMES}
+    if not any(report.is_file() for report in reports.values()):
+        raise DataError(f"no run of the paper's recipe in {runs}", "make them with: make paper RUNS=FOLDER")
+    header = ["model", "whose", "epochs", "pooled over", *(f"{c} IoU" for c in CLASSES), "mean IoU", "mean Dice"]
+    rows = []
+    for model, report in reports.items():
+        name = PAPER_NAMES[model]
         dice = PAPER_DICE_PERCENT.get(name)
         theirs = [f"{value:.2f}" for value in PAPER_IOU_PERCENT[name]]
         rows.append([model, "paper", str(PAPER_EPOCHS), "not told", *theirs, f"{dice:.2f}" if dice else "-"])
-        report = runs / f"paper-{model}" / "report" / "report.json"
-        if not report.is_file():
-            rows.append([model, "ours", "0", *["-"] * (len(rows[-1]) - 3)])
-            continue
-        found += 1
-        pixels, epochs = _read(report, model)
-        for pooling, title in POOLINGS.items():
-            iou = [percent(pixels[pooling]["iou"][kind]) for kind in (*CLASSES, "mean")]
-            rows.append([model, "ours", str(epochs), title, *iou, percent(pixels[pooling]["dice"]["mean"])])
-    if not found:
-        raise DataError(f"no run of the paper's recipe in {runs}", "make them with: make paper RUNS=FOLDER")
-    return table(
-        ["model", "whose", "epochs", "pooled over", *(f"{c} IoU" for c in CLASSES), "mean IoU", "mean Dice"], rows
-    )
+        if report.is_file():
+            rows += [[model, "ours", *figures] for figures in _ours(report, model)]
+        else:
+            rows.append([model, "ours", "0"] + ["-"] * (len(header) - 3))
+    return table(header, rows)
+
+
+def _ours(report: Path, model: str) -> list[list[str]]:
+    """A run's cells from its epochs on, a row for each pooling."""
+    pixels, epochs = _read(report, model)
+    rows = []
+    for pooling, title in POOLINGS.items():
+        iou, dice = pixels[pooling]["iou"], pixels[pooling]["dice"]
+        rows.append([str(epochs), title, *(percent(iou[kind]) for kind in (*CLASSES, "mean")), percent(dice["mean"])])
+    return rows
 
 
 def _read(report: Path, model: str) -> tuple[dict[str, Any], int]:
     """The pixel figures of a report, and how many epochs its run was trained."""
-    metrics = report.parents[1] / "metrics.csv"
+    metrics = report.parents[1] / METRICS_FILE
     try:
         content = json.loads(report.read_text(encoding="utf-8"))
         architecture, pixels = content["model"]["architecture"], content["pixels"]
@@ -70,11 +78,8 @@ def _read(report: Path, model: str) -> tuple[dict[str, Any], int]:
 
 def main(runs: Annotated[Path, typer.Argument(help="Folder with the runs paper-MODEL.")]) -> None:
     """Print the paper's Table 3 beside ours."""
-    try:
+    with errors_told():
         typer.echo(paper_table(runs))
-    except BcsegError as error:
-        typer.echo(f"error: {error.message}\nhint: {error.hint}", err=True)
-        raise typer.Exit(error.exit_code) from error
 
 
 if __name__ == "__main__":

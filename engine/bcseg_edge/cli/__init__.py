@@ -26,6 +26,7 @@ from bcseg_edge.cli import (
     train,
 )
 from bcseg_edge.errors import BcsegError
+from bcseg_edge.told import tell
 
 _DEBUG = "--debug"
 
@@ -108,10 +109,7 @@ def _with_camera(arguments: list[str]) -> list[str]:
 def _report(error: Exception, debug: bool) -> int:
     """Print `error` in one or two lines; returns the exit code."""
     if isinstance(error, BcsegError):
-        typer.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            typer.echo(f"hint: {error.hint}", err=True)
-        return error.exit_code
+        return tell(error)
     if isinstance(error, OSError) and error.filename is not None:
         typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
         typer.echo("hint: check the path, its permissions and the space on the disk", err=True)
