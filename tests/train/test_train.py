@@ -186,6 +186,26 @@ def test_processes_that_would_train_one_by_one_are_refused(
         train(options(small_busi, tmp_path / "run"))
 
 
+def test_a_run_that_was_moved_still_knows_its_best(small_busi: Path, tmp_path: Path) -> None:
+    first = train(options(small_busi, tmp_path / "run", workers=0, epochs=1))
+    (tmp_path / "run").rename(tmp_path / "moved")
+    moved = options(small_busi, tmp_path / "moved", workers=0, epochs=1, resume=True)
+    assert train(moved).best_mean_iou == first.best_mean_iou
+
+    last = tmp_path / "moved" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    for state in content["callbacks"].values():
+        if state.get("monitor"):  # as if the first epoch had been better than any other can be
+            state["best_model_score"] = torch.tensor(2.0)
+            state["best_k_models"] = dict.fromkeys(state["best_k_models"], torch.tensor(2.0))
+    torch.save(content, last)
+    (tmp_path / "moved").rename(tmp_path / "again")
+    result = train(options(small_busi, tmp_path / "again", workers=0, epochs=2, resume=True))
+    assert result.best_mean_iou == 2
+    assert torch.load(result.best, weights_only=True)["epoch"] == 0
+    assert torch.load(result.last, weights_only=True)["epoch"] == 1
+
+
 def test_an_output_that_is_a_file_is_refused(small_busi: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write to the output folder"):

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from bcseg_edge.frames import CLASSES
 from bcseg_train.palette import CLASS_COLOURS, LINE_COLOURS, save_figure
+from bcseg_train.run_files import METRICS
 from bcseg_train.scores import Scores
 
-METRICS_FILE = "metrics.csv"
 MIN_EPOCHS = 2  # a curve needs two points
 
 
@@ -113,7 +113,7 @@ def draw_curves(model_path: Path, folder: Path) -> list[Path]:
 def find_metrics(model_path: Path) -> Path | None:
     """The run's `metrics.csv`: beside its checkpoint, or one up where that lies in Lightning's `checkpoints`."""
     folder = model_path.resolve().parent
-    path = (folder.parent if folder.name == "checkpoints" else folder) / METRICS_FILE
+    path = (folder.parent if folder.name == "checkpoints" else folder) / METRICS
     return path if path.is_file() else None
 
 

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-METRICS_FILE = "metrics.csv"
+from bcseg_train.run_files import METRICS
 
 
 def quiet_lightning() -> None:
@@ -29,10 +29,10 @@ def metrics_logger(run: Path, resumed_from: Path | None) -> CSVLogger:
 
     Lightning's own logger deletes the file of an earlier start.
     """
-    earlier = _rows_until(run / METRICS_FILE, resumed_from) if resumed_from is not None else []
+    earlier = _rows_until(run / METRICS, resumed_from) if resumed_from is not None else []
     logger = CSVLogger(run, name="", version="")
     if earlier:
-        _write_back(logger, run / METRICS_FILE, earlier)
+        _write_back(logger, run / METRICS, earlier)
     return logger
 
 

@@ -12,8 +12,8 @@ import typer
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import CLASSES
 from bcseg_edge.told import errors_told
-from bcseg_train.charts import METRICS_FILE
 from bcseg_train.report import PAPER_DICE_PERCENT, PAPER_IOU_PERCENT, POOLINGS, percent, table
+from bcseg_train.run_files import METRICS
 
 PAPER_NAMES = {"unet": "U-Net", "resnext50": "ResNext-50 U-Net", "resnext101": "ResNext-101 U-Net"}
 PAPER_EPOCHS = 100
@@ -61,7 +61,7 @@ def _ours(report: Path, model: str) -> list[list[str]]:
 
 def _read(report: Path, model: str) -> tuple[dict[str, Any], int]:
     """The pixel figures of a report, and how many epochs its run was trained."""
-    metrics = report.parents[1] / METRICS_FILE
+    metrics = report.parents[1] / METRICS
     try:
         content = json.loads(report.read_text(encoding="utf-8"))
         architecture, pixels = content["model"]["architecture"], content["pixels"]

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from bcseg_edge.errors import DataError
 from bcseg_edge.files import atomic_path
 from bcseg_train.models import ModelSpec
 from bcseg_train.recipes import Recipe
+from bcseg_train.run_files import LAST
 
-LAST = "last.ckpt"
 MAY_CHANGE = ("name", "description", "epochs")  # more epochs stretch the schedule; that is asked for by name
 
 
@@ -25,6 +26,29 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """Write to a temporary file, then rename it to `path`; DataError where the folder cannot be written."""
         with atomic_path(Path(path)) as temporary:
             super().save_checkpoint(checkpoint, temporary, storage_options)
+
+
+class KeptCheckpoint(ModelCheckpoint):
+    """Keeps one checkpoint of a run, and knows it again in a folder that was moved or copied.
+
+    Lightning forgets the best score when the folder's path has changed, and a worse epoch would overwrite `best.ckpt`.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state of an earlier start, with its paths in this folder."""
+        super().load_state_dict(
+            {
+                **state_dict,
+                "dirpath": self.dirpath,
+                "best_model_path": self._here(state_dict["best_model_path"]),
+                "kth_best_model_path": self._here(state_dict["kth_best_model_path"]),
+                "last_model_path": self._here(state_dict["last_model_path"]),
+                "best_k_models": {self._here(path): score for path, score in state_dict["best_k_models"].items()},
+            }
+        )
+
+    def _here(self, path: str) -> str:
+        return str(Path(self.dirpath or ".") / Path(path).name) if path else path
 
 
 def checkpoint_to_resume(output: Path, resume: bool, spec: ModelSpec, recipe: Recipe) -> Path | None:

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader
@@ -30,7 +30,8 @@ from bcseg_train.models import ModelSpec, find_spec
 from bcseg_train.module import SegmentationModule
 from bcseg_train.pretraining_sets import lesions_elsewhere
 from bcseg_train.recipes import Recipe, load_recipe
-from bcseg_train.resume import LAST, AtomicCheckpoints, checkpoint_to_resume
+from bcseg_train.resume import AtomicCheckpoints, KeptCheckpoint, checkpoint_to_resume
+from bcseg_train.run_files import BEST, LAST
 from bcseg_train.split import find_split_file, group_near_duplicates, make_split, read_split, select
 from bcseg_train.temperature import calibrate_checkpoint
 
@@ -147,7 +148,7 @@ def fit(
     options: TrainOptions, spec: ModelSpec, recipe: Recipe, data: TrainingData, checkpoint: Path | None
 ) -> TrainResult:
     """Train `spec` on `data`, from `checkpoint` on where there is one; raises as `train` does."""
-    keeper = _keep(options.output, "best", monitor=SELECT_BY, mode="max")
+    keeper = _keep(options.output, BEST, monitor=SELECT_BY, mode="max")
     trainer = _trainer(options, recipe, keeper, checkpoint)
     _check_processes(trainer)
     training, validation = _thin(data.training, options.max_images), _thin(data.validation, options.max_images)
@@ -171,7 +172,7 @@ def fit(
     _fit(trainer, module, loader, checkpoint, options.output)
     best_score = keeper.best_model_score
     return TrainResult(
-        best=options.output / "best.ckpt",
+        best=options.output / BEST,
         last=options.output / LAST,
         best_mean_iou=float(best_score) if best_score is not None else float("nan"),
         epochs=trainer.current_epoch,
@@ -220,9 +221,9 @@ def _fit(
         raise Interrupted(output, number) from stop
 
 
-def _keep(output: Path, name: str, monitor: str | None = None, mode: str = "min") -> ModelCheckpoint:
-    """A callback that keeps one checkpoint, `NAME.ckpt`: the best by `monitor`, or the newest without one."""
-    return ModelCheckpoint(output, filename=name, monitor=monitor, mode=mode, enable_version_counter=False)
+def _keep(output: Path, name: str, monitor: str | None = None, mode: str = "min") -> KeptCheckpoint:
+    """A callback that keeps one checkpoint, `name`: the best by `monitor`, or the newest without one."""
+    return KeptCheckpoint(output, filename=Path(name).stem, monitor=monitor, mode=mode, enable_version_counter=False)
 
 
 def _thin(samples: Sequence[LabelledImage], count: int | None) -> Sequence[LabelledImage]:
@@ -255,10 +256,10 @@ def _statistics_patches(patches: TrainingPatches, recipe: Recipe) -> torch.Tenso
     return torch.from_numpy(np.concatenate([grid.split(frame)[:2] for frame, grid in grids]))
 
 
-def _trainer(options: TrainOptions, recipe: Recipe, keeper: ModelCheckpoint, resumed_from: Path | None) -> pl.Trainer:
+def _trainer(options: TrainOptions, recipe: Recipe, keeper: KeptCheckpoint, resumed_from: Path | None) -> pl.Trainer:
     # Not `save_last` of `keeper`: since Lightning 2.6 that is written only when the monitored figure improves, and
     # a run killed later would lose every epoch since. The newest comes second, so that it knows of the best.
-    callbacks: list[Callback] = [keeper, _keep(options.output, Path(LAST).stem)]
+    callbacks: list[Callback] = [keeper, _keep(options.output, LAST)]
     if recipe.average_decay:
         callbacks.append(EMAWeightAveraging(decay=recipe.average_decay))
     if options.progress:
