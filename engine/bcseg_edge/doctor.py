@@ -13,6 +13,7 @@ from typing import Any
 
 from bcseg_edge.backends import BACKENDS, CUDA_BACKENDS, INSTALL_HINT, available_backends, create_backend
 from bcseg_edge.check import Check
+from bcseg_edge.cores import usable_cores
 from bcseg_edge.errors import BcsegError
 from bcseg_edge.models import find_model, list_models, read_model
 from bcseg_edge.nvidia import cameras, gpu_checks, nvidia_facts
@@ -113,13 +114,12 @@ def _default_model_runs(usable: tuple[str, ...]) -> Check:
 def system_facts() -> dict[str, str]:
     """Facts of this machine by name: python, system, cpu, instruction sets, cores, memory, GPU, cameras."""
     cpu, flags = _cpu()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "python": f"{platform.python_version()} ({platform.python_implementation()})",
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "cpu": cpu,
         "instruction sets": ", ".join(name for name in _INSTRUCTIONS if name in flags) or "unknown",
-        "cores": f"{cores} usable of {os.cpu_count()}",
+        "cores": f"{usable_cores()} usable of {os.cpu_count()}",
         "memory": _memory(),
         **nvidia_facts(),
         "cameras": cameras(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from bcseg_edge.backends import AUTO, CUDA_BACKENDS, Backend, create_backend, require_machine_for
+from bcseg_edge.backends import AUTO, CUDA_BACKENDS, PLAN_SUFFIX, Backend, create_backend, require_machine_for
 from bcseg_edge.errors import DataError, ModelError
 from bcseg_edge.frames import Float32Array, UInt8Array
 from bcseg_edge.passport import Passport, Precision, Tiling, read_passport
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bcseg_edge.cuda.frame_path import FramePath
 
 PACKAGE = Path(__file__).parent
-SUFFIXES = (".onnx", ".engine")
+SUFFIXES = (".onnx", PLAN_SUFFIX)
 # What follows the name of a shipped file, by precision: on the CPU, and on a GPU. The first that is there is taken
 # where none is asked for; float32 serves everywhere, and is what training reads and every other file is compared with.
 CPU_FILES: dict[Precision, str] = {"int8": ".int8.onnx", "fp32": ".onnx", "fp16": ".fp16.onnx"}

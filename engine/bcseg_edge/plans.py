@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bcseg_edge.backends import PLAN_SUFFIX
 from bcseg_edge.errors import ModelError
 
 if TYPE_CHECKING:
     from bcseg_edge.passport import Compiled, Passport
 
-SUFFIX = ".engine"
 AMPERE = (8, 0)
 
 RuntimeName = Literal["tensorrt", "tensorrt-rtx"]
@@ -62,10 +62,10 @@ def compiled_of(path: Path, passport: Passport) -> Compiled:
     Raises:
         ModelError: the file is no plan.
     """
-    if path.suffix != SUFFIX or passport.compiled is None:
+    if path.suffix != PLAN_SUFFIX or passport.compiled is None:
         raise ModelError(
-            f"backend tensorrt executes {SUFFIX} files, got {path.name}",
-            _hint("build", path.with_suffix(".onnx").name, "--output", path.with_suffix(SUFFIX).name),
+            f"backend tensorrt executes {PLAN_SUFFIX} files, got {path.name}",
+            _hint("build", path.with_suffix(".onnx").name, "--output", path.with_suffix(PLAN_SUFFIX).name),
         )
     return passport.compiled
 

@@ -1,13 +1,17 @@
-"""Errors as a command line tells them: what is wrong, what to do about it, an exit code; no traceback."""
+"""What a command line tells a person: errors with what to do about them and an exit code, no traceback; remarks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
 from bcseg_edge.errors import BcsegError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def tell(error: BcsegError) -> int:
@@ -16,6 +20,11 @@ def tell(error: BcsegError) -> int:
     if error.hint:
         typer.echo(f"hint: {error.hint}", err=True)
     return error.exit_code
+
+
+def remark(messages: Console, text: str) -> None:
+    """Print a warning, a problem or a note beside the result; `text` may hold brackets of a user's."""
+    messages.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -9,7 +9,11 @@ import urllib.request
 import cv2
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from bcseg_edge.cli import app
+from bcseg_edge.frames import Segmentation
+from bcseg_edge.models import LoadedModel
 from tests.engine.test_cli import ENVIRONMENT, bcseg, command, model, run  # noqa: F401  (a fixture)
 from tests.fixtures.dicom_files import PATIENT, moving_square, region, write_dicom
 
@@ -74,6 +78,8 @@ def test_live_outputs_are_refused_offline(model, option):  # noqa: F811
         (("--black-box", "box", "--black-box-seconds", "0"), "keeps nothing"),
         (("--deidentify",), "where the ultrasound image lies"),
         (("--mask", "1,2"), "--mask"),
+        (("--lanes", "3"), "one lane"),
+        (("--precision", "int8"), "int8 was asked for"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(model, tmp_path, monkeypatch, options, reason):  # noqa: F811
@@ -101,6 +107,70 @@ def test_a_live_run_leaves_files_and_a_box_that_replays(model, tmp_path):  # noq
     assert image[4:36, 8:48].any()
     assert not image[:4].any()
     assert not image[:, 48:].any()
+
+
+def test_a_box_of_blackened_frames_replays_although_the_crop_is_found_on_the_way(model, tmp_path):  # noqa: F811
+    source = ("phantom:320x240@30?frames=20", *LIVE[1:])
+    run(model, *source, "--black-box", tmp_path / "box", "--crop", "auto", "--deidentify")
+    (said, _) = bcseg("replay", tmp_path / "box", "--json")
+    outcome = json.loads(said)
+    assert outcome["equal"]
+    assert 0 < outcome["compared"] < outcome["frames"]
+
+
+def test_an_output_that_cannot_be_opened_leaves_what_an_earlier_run_wrote(model, tmp_path):  # noqa: F811
+    out = tmp_path / "out"
+    run(model, *LIVE, "--output", out)
+    (tmp_path / "file").touch()
+    before = {path.name for path in out.rglob("*")}
+    run(model, *LIVE, "--output", out, "--health", tmp_path / "file" / "health.json", expect=2)
+    assert {path.name for path in out.rglob("*")} == before
+    run(model, "phantom:64x48@30?frames=2", "--output", out, "--crop", "1,2,3", expect=2)
+    assert {path.name for path in out.rglob("*")} == before
+
+
+def test_run_closes_the_frame_path_before_its_model(model, monkeypatch):  # noqa: F811
+    closed = []
+
+    class FramePath:
+        def __call__(self, frame):
+            return Segmentation(np.zeros(frame.shape[:2], np.uint8), np.ones(frame.shape[:2], np.float32))
+
+        def stream(self, frames):
+            return map(self, frames)
+
+        def close(self):
+            closed.append("path")
+
+    close = LoadedModel.close
+    monkeypatch.setattr(LoadedModel, "open_frame_path", lambda model, tiling: FramePath())
+    monkeypatch.setattr(LoadedModel, "close", lambda model: (closed.append("model"), close(model)))
+    source = "phantom:64x48@30?frames=2"
+    result = CliRunner().invoke(app, ["run", source, "--model", model, "--backend", "onnxruntime"])
+    assert result.exit_code == 0, result.output
+    assert closed[:2] == ["path", "model"]
+
+
+def test_brackets_in_names_are_no_markup(model, tmp_path):  # noqa: F811
+    folder = tmp_path / "in[run]"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.full((48, 64), 120, np.uint8))
+    said, _ = run(model, folder, "--output", tmp_path / "out[bold]")
+    assert "in[run]" in said.replace("\n", "")
+    assert "out[bold]" in "".join(said.split())
+
+
+def test_a_damaged_video_played_live_exits_2(model, tmp_path):  # noqa: F811
+    path = tmp_path / "cine.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, (64, 48))
+    for number in range(40):
+        writer.write(np.full((48, 64, 3), 5 * number, np.uint8))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    _, told = run(model, path, "--json", expect=2)
+    _, said = run(model, path, "--live", "--in-process", "--json", expect=2)
+    assert "frames could be read" in told
+    assert "frames could be read" in said
 
 
 def test_the_page_is_served_while_it_runs(model):  # noqa: F811

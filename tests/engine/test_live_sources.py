@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import threading
 import time
 
@@ -313,6 +314,29 @@ class TestGStreamer:
         source = csi_source(0, Wanted())
         with pytest.raises(SourceLost, match="nvarguscamerasrc"):
             source.open()
+
+
+GST_LAUNCH = """#!{python}
+import os, sys
+images = int(next(word for word in sys.argv if word.startswith("fd=")).partition("=")[2])
+print("GST_ARGUS: Creating output stream", flush=True)
+for number in range(3):
+    os.write(2, b"WARNING: a buffer was late\\n" * 5000)
+    os.write(images, bytes([number]) * 64 * 48 * 3)
+"""
+
+
+def test_what_the_cameras_plugin_says_is_no_part_of_the_image(monkeypatch, tmp_path):
+    program = tmp_path / "gst-launch-1.0"
+    program.write_text(GST_LAUNCH.format(python=sys.executable))
+    program.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(program))
+    source = GStreamerSource("a camera", "nvarguscamerasrc", (64, 48), 30.0, through_opencv=False)
+    with source:
+        source.open()
+        for number in range(3):
+            assert (read_until(source, Status.OK).frame.image == number).all()
+        assert "a buffer was late" in read_until(source, Status.ERROR).reason
 
 
 def test_csi_without_gstreamer_says_what_to_install(monkeypatch):

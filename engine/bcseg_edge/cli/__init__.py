@@ -87,9 +87,6 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     try:
         app(args=_with_camera(arguments), prog_name="bcseg-edge")
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -32,7 +32,7 @@ def inspect(
         return
     from rich.console import Console
 
-    Console().print(_table(found, list_files(model) if shipped else ()))
+    Console(markup=False).print(_table(found, list_files(model) if shipped else ()))
 
 
 def _table(model: Model, files: Sequence[Path]) -> Table:

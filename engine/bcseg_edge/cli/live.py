@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bcseg_edge.cli.run_outputs import LiveOutputs, OutputOptions, masked_live_source, patches_text
+from bcseg_edge.told import remark
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,9 +98,9 @@ def live_outputs(
         crop=options.crop,
         warnings=tuple(_model_warnings(arguments.model)),
     )
+    health = [] if arguments.health is None else [HealthFile(arguments.health)]
     outputs = open_live_outputs(arguments.outputs, run)
-    if arguments.health is not None:
-        outputs.sinks.append(HealthFile(arguments.health))
+    outputs.sinks += health
     return outputs
 
 
@@ -120,19 +121,27 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
     with ExitStack() as opened:
         source = opened.enter_context(open_live_source(spec))
         source = masked_live_source(source, arguments.outputs, options.crop)
-        backends, facts = _open_backends(arguments, opened)
+        backends, facts = _open_backends(arguments, source.lossless, opened)
         warnings = _model_warnings(arguments.model)
         for warning in warnings:
-            _tell(messages, f"warning: {warning}")
+            remark(messages, f"warning: {warning}")
+        source.skip_old()  # loading a model takes seconds
         outputs = live_outputs(arguments, options, source, facts, controls)
         for note in outputs.notes:
-            _tell(messages, note)
-        source.skip_old()  # loading a model takes seconds
-        loop = LiveLoop(source, backends, outputs.sinks, options, controls=controls, refine=outputs.refine)
+            remark(messages, note)
+        loop = LiveLoop(
+            source,
+            backends,
+            outputs.sinks,
+            options,
+            controls=controls,
+            refine=outputs.refine,
+            blacken=outputs.blacken,
+        )
         summary = loop.run(lambda: bool(stopped_by()))
     problems = [*summary.problems, *(problem for sink in outputs.sinks for problem in getattr(sink, "problems", ()))]
     for problem in problems:
-        _tell(messages, f"problem: {problem}")
+        remark(messages, f"problem: {problem}")
     output = None if arguments.output is None else str(arguments.output)
     facts = {"source": source.description, **facts}
     if arguments.as_json:
@@ -141,12 +150,14 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
     else:
         from rich.console import Console
 
-        Console().print(_table(facts, summary, problems, output))
+        Console(markup=False).print(_table(facts, summary, problems, output))
     return _exit_code(summary, problems, stopped_by())
 
 
-def _open_backends(arguments: LiveArguments, closing: ExitStack) -> tuple[list[LiveBackend], dict[str, str]]:
-    """A backend for each lane, started side by side, and what they are."""
+def _open_backends(
+    arguments: LiveArguments, lossless: bool, closing: ExitStack
+) -> tuple[list[LiveBackend], dict[str, str]]:
+    """A backend for each lane, started side by side, and what they are; a lossless source has one lane."""
     from concurrent.futures import ThreadPoolExecutor
 
     from bcseg_edge.live.backend import InProcessBackend
@@ -154,11 +165,14 @@ def _open_backends(arguments: LiveArguments, closing: ExitStack) -> tuple[list[L
     from bcseg_edge.live.supervisor import SupervisedBackend
     from bcseg_edge.live.worker import SegmenterFactory
 
-    lanes, threads = plan_lanes(arguments.backend, arguments.model, arguments.threads, arguments.lanes)
+    only_one = arguments.in_process or lossless
+    wanted = 1 if only_one else arguments.lanes
+    lanes, threads = plan_lanes(arguments.backend, arguments.model, arguments.threads, wanted)
     factory = SegmenterFactory(arguments.model, arguments.backend, threads, arguments.tiling, arguments.reuse)
     if arguments.in_process:
-        segment, facts = factory()
-        return [InProcessBackend(segment)], facts
+        segmenter, facts = factory()
+        closing.callback(segmenter.close)
+        return [InProcessBackend(segmenter)], facts
     with ThreadPoolExecutor(lanes) as starting:
         starts = [starting.submit(SupervisedBackend, factory) for _ in range(lanes)]
     for start in starts:
@@ -177,6 +191,8 @@ def _options(arguments: LiveArguments) -> LiveOptions:
         raise DataError(f"--deadline {arguments.deadline_ms:g} ms is no time", "give milliseconds, e.g. 100")
     if not arguments.reconnect_s >= 0:
         raise DataError(f"--reconnect {arguments.reconnect_s:g} s is no time", "give seconds, 0 or inf")
+    if arguments.in_process and arguments.lanes not in (None, 1):
+        raise DataError(f"--in-process has one lane, not {arguments.lanes}", "leave --lanes out")
     spacing = arguments.spacing_mm
     return LiveOptions(
         deadline_ms=arguments.deadline_ms,
@@ -200,10 +216,6 @@ def _model_warnings(model: str) -> list[str]:
     from bcseg_edge.models import read_model
 
     return passport_warnings(read_model(model).passport)
-
-
-def _tell(messages: Console, text: str) -> None:
-    messages.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _exit_code(summary: LiveSummary, problems: Sequence[str], stopped_by: int) -> int:

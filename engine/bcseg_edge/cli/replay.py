@@ -41,7 +41,8 @@ def replay(
         work.check_model(facts, path)
         with load_model(path, backend or facts.backend, threads) as loaded:
             segmenter = Segmenter(loaded, cast(Tiling, facts.tiling), reuse=facts.reuse)
-            with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bar:
+            bars = Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal)
+            with segmenter, bars as bar:
                 task = bar.add_task(run.name, total=None)
                 outcome = work.replay(run, segmenter, partial(bar.advance, task))
         equal = equal and outcome.equal

@@ -14,6 +14,7 @@ import typer
 
 from bcseg_edge.cli import run_outputs as out
 from bcseg_edge.cli.live import DEADLINE_MS, LiveArguments, run_live
+from bcseg_edge.told import remark
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -102,7 +103,7 @@ def run(
     if spacing is not None and not 0 < spacing < math.inf:
         raise DataError(f"--spacing {spacing:g} mm is not a pixel's size", "give millimetres per pixel, e.g. 0.08")
     messages = Console(stderr=True)
-    wanted = cast("Precision | None", precision)  # `find_model` refuses any other text
+    wanted = cast("Precision | None", precision)  # `read_model` refuses any other text
     outputs = out.OutputOptions(
         display=display,
         view=view,
@@ -143,18 +144,18 @@ def run(
         frames = out.masked_source(given, outputs)
         file = _file_of(model, backend, wanted)
         loaded = opened.enter_context(load_model(file, backend, threads, wanted))
-        segmenter = Segmenter(loaded, cast("Tiling | None", tiling), reuse=reuse)  # which refuses any other tiling
+        segmenter = opened.enter_context(Segmenter(loaded, cast("Tiling | None", tiling), reuse=reuse))
+        segment = _cropped(segmenter, crop, given)
         warnings = passport_warnings(loaded.passport)
         for warning in warnings:
-            _tell(messages, f"warning: {warning}")
-        sinks = [] if output is None else open_sinks(output, frames.frame_hz)
-        if output is not None:
-            sinks += out.dicom_sinks(output, given, loaded.passport, deidentify)
+            remark(messages, f"warning: {warning}")
+        dicom = [] if output is None else out.dicom_sinks(output, given, loaded.passport, deidentify)
+        sinks = [] if output is None else [*open_sinks(output, frames.frame_hz), *dicom]
         on_frame = opened.enter_context(_progress(messages, frames, max_frames))
         should_stop = opened.enter_context(_stop_signals())
         summary = pipeline.run(
             frames,
-            _cropped(segmenter, crop, given),
+            segment,
             sinks,
             max_frames=max_frames,
             spacing_mm=(spacing, spacing) if spacing else None,
@@ -162,7 +163,7 @@ def run(
             should_stop=lambda: bool(should_stop()),
         )
     for problem in summary.problems:
-        _tell(messages, f"problem: {problem}")
+        remark(messages, f"problem: {problem}")
     facts = {
         "source": frames.description,
         "model": loaded.passport.name,
@@ -174,15 +175,15 @@ def run(
     if as_json:
         typer.echo(json.dumps({**facts, **summary.to_dict(), "warnings": warnings}))
     else:
-        Console().print(_table(facts, summary))
+        Console(markup=False).print(_table(facts, summary))
     raise typer.Exit(_exit_code(summary, should_stop()))
 
 
 def _file_of(model: str, backend: str, precision: Precision | None) -> Path:
     """The model file that fits; with `tensorrt` its plan, built on first use."""
-    from bcseg_edge.models import find_model
+    from bcseg_edge.models import read_model
 
-    return _plan_of(model, precision) if backend == "tensorrt" else find_model(model, backend, precision)
+    return _plan_of(model, precision) if backend == "tensorrt" else read_model(model, backend, precision).path
 
 
 def _plan_of(model: str, precision: Precision | None = None) -> Path:
@@ -217,10 +218,6 @@ def _cropped(segmenter: Segmenter, crop: str | None, source: Source) -> Segment:
         return cropped(segmenter, AutoCrop().look)
     part = parse_crop(crop)
     return cropped(segmenter, part.of)
-
-
-def _tell(messages: Console, text: str) -> None:
-    messages.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _exit_code(summary: RunSummary, stopped_by: int) -> int:

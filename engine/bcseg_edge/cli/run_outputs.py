@@ -104,12 +104,13 @@ class LiveOutputs:
 
     Attributes:
         sinks: for `LiveLoop`.
-        refine: for `LiveLoop`.
+        refine, blacken: for `LiveLoop`.
         notes: for the person who started the run: the page's address, the smoothing's delay.
     """
 
     sinks: list[LiveSink] = field(default_factory=list)
     refine: Callable[[LiveResult], LiveResult] | None = None
+    blacken: Callable[[LiveResult], LiveResult] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -196,7 +197,9 @@ def open_live_outputs(options: OutputOptions, run: LiveRun) -> LiveOutputs:
     from bcseg_edge.sinks import open_sinks
 
     outputs = LiveOutputs()
-    outputs.refine = _refine(options, run, outputs.notes)
+    outputs.refine = _refine(options, outputs.notes)
+    if options.deidentify and run.crop is not None:
+        outputs.blacken = _blackener(run.crop)
     with ExitStack() as undo:
         writers: list[WriterThread] = []
         if run.output is not None:
@@ -213,8 +216,8 @@ def open_live_outputs(options: OutputOptions, run: LiveRun) -> LiveOutputs:
     return outputs
 
 
-def _refine(options: OutputOptions, run: LiveRun, notes: list[str]) -> Callable[[LiveResult], LiveResult] | None:
-    """Smoothing, then tracking, then blackening."""
+def _refine(options: OutputOptions, notes: list[str]) -> Callable[[LiveResult], LiveResult] | None:
+    """Smoothing, then tracking."""
     steps: list[Callable[[LiveResult], LiveResult]] = []
     if options.smooth_ms is not None:
         from bcseg_edge.live.smoothing import Smoother
@@ -226,8 +229,6 @@ def _refine(options: OutputOptions, run: LiveRun, notes: list[str]) -> Callable[
         from bcseg_edge.live.tracking import Tracker
 
         steps.append(Tracker())
-    if options.deidentify and run.crop is not None:
-        steps.append(_blackener(run.crop))
     if not steps:
         return None
     return lambda result: reduce(lambda refined, step: step(refined), steps, result)
@@ -240,8 +241,10 @@ def _blackener(crop: Crop | AutoCrop) -> Callable[[LiveResult], LiveResult]:
 
     def step(result: LiveResult) -> LiveResult:
         known = crop if not isinstance(crop, AutoCrop) else crop.crop if crop.settled else None
-        image = blacken_outside(result.frame.image, None if known is None else known.xywh)
-        return replace(result, frame=replace(result.frame, image=image))
+        sure = known is not None and result.crop_xywh in (None, known.xywh)
+        inside = known.xywh if known is not None and sure else None
+        image = blacken_outside(result.frame.image, inside)
+        return replace(result, frame=replace(result.frame, image=image), hidden=inside != result.crop_xywh)
 
     return step
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Any
 
-from bcseg_edge.errors import BackendUnavailable, BcsegError
+from bcseg_edge.errors import BackendUnavailable, BcsegError, DataError
 from bcseg_edge.files import cache_folder, write_bytes_atomic
 
 SOURCE = Path(__file__).with_name("kernels.cu")
@@ -37,7 +38,8 @@ def compiled_kernels(capability: tuple[int, int]) -> bytes:
     if cached.is_file():
         return cached.read_bytes()
     code = compile_kernels(content, target)
-    write_bytes_atomic(cached, code)
+    with contextlib.suppress(DataError):  # a service may have nowhere to keep them: it compiles at every start
+        write_bytes_atomic(cached, code)
     return code
 
 

@@ -69,8 +69,8 @@ class Recorded:
 
     Attributes:
         facts: the keys of `live_record`.
-        image: uint8 `[H, W]` or `[H, W, 3]` BGR, exactly as it was segmented.
-        labels: what the backend said, uint8 `[H, W]`; None where there was no result.
+        image: uint8 `[H, W]` or `[H, W, 3]` BGR, exactly as it was segmented where there are labels.
+        labels: what the backend said, uint8 `[H, W]`; None where there was no result, or not of this image.
     """
 
     facts: dict[str, Any]
@@ -149,6 +149,8 @@ class BlackBoxSink:
         labels = result.computed_labels
         if labels is None and result.segmentation is not None:
             labels = result.segmentation.labels
+        if result.hidden:  # a replay could not compute them again
+            labels = None
         facts = json.dumps(live_record(result), separators=(",", ":")).encode()
         body = (facts, picture, b"" if labels is None else _png(labels))
         checksum = zlib.crc32(b"".join(body))

@@ -21,7 +21,8 @@ class Reconnect:
     """When a source counts as lost, and how it is asked for again.
 
     Attributes:
-        give_up_s: after so long without a frame the run ends; 0 ends at the first loss, infinity never.
+        give_up_s: a loss that lasts so long ends the run, whether the source connects meanwhile or not; 0 ends at the
+            first loss, infinity never.
         first_wait_s: before the first attempt; doubles with each.
         longest_wait_s: where doubling ends.
         silence_s: a source with a frame rate that gives nothing for so long is lost, whatever it says.
@@ -70,9 +71,11 @@ class Capture:
         self._clock_ns = clock_ns
         self._stop = threading.Event()
         self._wait = wait or self._stop.wait
-        self._alive_ns = clock_ns()
+        self._frame_ns = self._alive_ns = clock_ns()  # of the last frame; of that or of a reconnection
+        self._lost_ns: int | None = None  # when a loss began that no frame has ended yet
         self._wait_s = reconnect.first_wait_s
         self._captured = 0
+        self._names: set[str] = set()
         self._max_frames = max_frames
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
 
@@ -80,6 +83,11 @@ class Capture:
     def done(self) -> bool:
         """Whether no frame will come any more."""
         return self.state in ("ended", "gave_up")
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last frame, or since the beginning."""
+        return (self._clock_ns() - self._frame_ns) / 1e9
 
     def start(self) -> None:
         """Begin in the background."""
@@ -121,25 +129,38 @@ class Capture:
             return lost(f"{type(error).__name__}: {error}")
 
     def _keep(self, frame: Frame) -> None:
-        numbered = dataclasses.replace(frame, index=self._captured)
+        numbered = dataclasses.replace(frame, index=self._captured, name=self._name_of(frame))
         self._captured += 1
-        self._alive_ns = self._clock_ns()
+        self._frame_ns = self._alive_ns = self._clock_ns()
+        self._lost_ns = None
         self._wait_s = self._reconnect.first_wait_s
         self.last_frame = numbered
         self._slot.put(numbered)
         if self._captured == self._max_frames:
             self.state = "ended"
 
-    def _is_silent(self) -> bool:
-        return self._source.frame_hz is not None and self._lost_s() > self._reconnect.silence_s
+    def _name_of(self, frame: Frame) -> str:
+        """Its own name where it is a file's and new, else with its number: a cine that starts again counts anew."""
+        number = f"{self._captured:06d}"
+        name = frame.name if self._source.lossless else number
+        if name in self._names:
+            name = f"{name}-{number}"
+        if self._source.lossless:
+            self._names.add(name)
+        return name
 
-    def _lost_s(self) -> float:
-        return (self._clock_ns() - self._alive_ns) / 1e9
+    def _is_silent(self) -> bool:
+        silent_s = (self._clock_ns() - self._alive_ns) / 1e9
+        return self._source.frame_hz is not None and silent_s > self._reconnect.silence_s
 
     def _lose(self, reason: str) -> None:
         self.reason = reason
         self._source.close()
-        self.state = "reconnecting" if self._reconnect.give_up_s > 0 else "gave_up"
+        now_ns = self._clock_ns()
+        if self._lost_ns is None:
+            self._lost_ns = now_ns
+        given_up = (now_ns - self._lost_ns) / 1e9 >= self._reconnect.give_up_s
+        self.state = "gave_up" if given_up else "reconnecting"
 
     def _connect_again(self) -> None:
         # A source that connects and then gives nothing must not be asked in a tight loop: only a frame resets the wait.
@@ -147,15 +168,11 @@ class Capture:
         if self._stop.is_set():
             return
         self._wait_s = min(self._wait_s * 2, self._reconnect.longest_wait_s)
-        silent_ns = self._alive_ns
         try:
             self._source.open()
         except Exception as error:  # as in `_read`
-            self._source.close()
-            self.reason = error.message if isinstance(error, BcsegError) else f"{type(error).__name__}: {error}"
-            if self._lost_s() > self._reconnect.give_up_s:
-                self.state = "gave_up"
+            self._lose(error.message if isinstance(error, BcsegError) else f"{type(error).__name__}: {error}")
             return
         self.restarts += 1
         self.state, self.reason = "running", ""
-        self._alive_ns = max(silent_ns, self._clock_ns())
+        self._alive_ns = self._clock_ns()

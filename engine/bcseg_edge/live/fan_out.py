@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+
+import numpy as np
 
 from bcseg_edge.errors import BcsegError
 from bcseg_edge.live.results import Health, LiveResult, LiveSink
@@ -19,16 +22,31 @@ class FanOut:
 
     Args:
         sinks: owned from now on.
-        refine: what is done with each result first (tracking, smoothing); None does nothing.
+        refine: what is done with each result first (tracking, smoothing), and not any more once it has failed.
+        blacken: hides what no sink may see, last of all; where it fails the whole image is black.
     """
 
-    def __init__(self, sinks: Sequence[LiveSink], refine: Refine | None = None) -> None:
+    def __init__(self, sinks: Sequence[LiveSink], refine: Refine | None = None, blacken: Refine | None = None) -> None:
         self.problems: list[str] = []
         self._sinks = list(sinks)
         self._refine = refine
+        self._blacken = blacken
 
     def refine(self, result: LiveResult) -> LiveResult:
-        """The refined result; the result itself once refining has failed."""
+        """The result as the sinks may have it: refined, then blackened."""
+        refined = self._refined(result)
+        if self._blacken is None:
+            return refined
+        try:
+            return self._blacken(refined)
+        except Exception as error:  # whatever happens, what was to be hidden is not shown
+            problem = f"de-identification failed, images are black: {_said(error)}"
+            if problem not in self.problems:
+                self.problems.append(problem)
+            frame = dataclasses.replace(refined.frame, image=np.zeros_like(refined.frame.image))
+            return dataclasses.replace(refined, frame=frame, hidden=True)
+
+    def _refined(self, result: LiveResult) -> LiveResult:
         if self._refine is None:
             return result
         try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from bcseg_edge.backends import AUTO, BACKENDS, PLAN_SUFFIX
+from bcseg_edge.cores import usable_cores
 
 CPU_LANES = 2
 
@@ -23,13 +23,8 @@ def plan_lanes(backend: str, model: str, threads: int | None, lanes: int | None)
         lanes: None: two on a CPU with two cores or more, else one.
     """
     on_cpu = backend in BACKENDS or (backend == AUTO and Path(model).suffix != PLAN_SUFFIX)
-    cores = threads or available_cores()
+    cores = threads or usable_cores()
     chosen = lanes or (min(CPU_LANES, cores) if on_cpu else 1)
     if not on_cpu or (chosen == 1 and threads is None):
         return chosen, threads
     return chosen, max(1, cores // chosen)
-
-
-def available_cores() -> int:
-    """Cores that this process may use: a container or `taskset` can leave fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,7 +15,7 @@ from bcseg_edge.crop import Crop
 from bcseg_edge.errors import BcsegError, DataError
 from bcseg_edge.frames import Frame, Segmentation, UInt8Array
 from bcseg_edge.lesions import Lesion, find_lesions
-from bcseg_edge.live.backend import LiveBackend
+from bcseg_edge.live.backend import BackendDown, LiveBackend
 from bcseg_edge.live.blank import is_blank
 from bcseg_edge.live.capture import Capture, Reconnect
 from bcseg_edge.live.crop import AutoCrop
@@ -32,6 +32,7 @@ TICK_S = 0.1  # how often an idle loop looks around
 LANE_END_S = 5.0  # a lane ends with the frame it has
 HEALTH_EVERY_S = 1.0
 STUCK_S = 90.0  # a lane without a round for so long (a backend may compile for 60) is a case for the watchdog
+ATTEMPTS = 3  # to segment an image of a lossless source during which the backend breaks down
 LATE_SHARE = 0.1  # more late results than this of the last second's are a degraded session
 
 
@@ -85,6 +86,7 @@ class LiveLoop:
         options: see `LiveOptions`.
         controls: what a person asks meanwhile.
         refine: called with every result before its age is taken: tracking, smoothing.
+        blacken: called after `refine`: hides what no sink may see.
         clock_ns: monotonic nanoseconds, the clock of `Frame.captured_ns`.
     """
 
@@ -97,6 +99,7 @@ class LiveLoop:
         *,
         controls: Controls | None = None,
         refine: Refine | None = None,
+        blacken: Refine | None = None,
         notifier: Notifier | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -107,7 +110,7 @@ class LiveLoop:
         self.capture = Capture(source, self.slot, self.options.reconnect, clock_ns, max_frames=self.options.max_frames)
         self._source = source
         self._backends = list(backends[:1] if source.lossless else backends)  # lossless means in order, too
-        self._outputs = FanOut(sinks, refine)
+        self._outputs = FanOut(sinks, refine, blacken)
         self._notifier = notifier or Notifier()
         self._clock_ns = clock_ns
         self._latest: _Image | None = None
@@ -116,7 +119,7 @@ class LiveLoop:
         self._ages, self._stages = Ages(), Stages()
         self._patches = self._patches_reused = 0
         self._validities = dict.fromkeys(Validity, 0)
-        self._began_ns = self._alive_ns = clock_ns()
+        self._began_ns = clock_ns()
         self._lock = threading.Condition()  # held for all but waiting and segmenting
         self._over = threading.Event()
         self._rounds_ns: dict[int, int] = {}
@@ -173,9 +176,6 @@ class LiveLoop:
         if frame is None:
             backend.check()
             return
-        with self._lock:
-            self._alive_ns = self._clock_ns()
-            self._lost_told = False
         self._process(frame, backend)
 
     def _look_around(self) -> None:
@@ -237,7 +237,7 @@ class LiveLoop:
         self, frame: Frame, image: _Image, crop: Crop | None, stages_ms: dict[str, float], backend: LiveBackend
     ) -> None:
         try:
-            segmentation = backend.segment(image.part)
+            segmentation = self._ask(backend, image.part)
             segmented_ns = self._clock_ns()
             if crop is not None:
                 segmentation = crop.paste(segmentation, (frame.image.shape[0], frame.image.shape[1]))
@@ -264,6 +264,23 @@ class LiveLoop:
                 crop_xywh=None if crop is None else crop.xywh,
             )
         )
+
+    def _ask(self, backend: LiveBackend, part: UInt8Array) -> Segmentation:
+        """Segment; what a lossless source gives waits while the backend is started again.
+
+        An image that brings it down again and again is given up.
+        """
+        attempts = 0
+        while True:
+            restarts = backend.restarts
+            try:
+                return backend.segment(part)
+            except BackendDown:
+                attempts += backend.restarts != restarts
+                if not self._source.lossless or attempts >= ATTEMPTS or self._over.is_set():
+                    raise
+            self._rounds_ns[id(backend)] = self._clock_ns()
+            self._over.wait(TICK_S)
 
     def _found(self, image: _Image, found: tuple[Segmentation, tuple[Lesion, ...]] | None) -> None:
         with self._lock:
@@ -310,12 +327,10 @@ class LiveLoop:
 
     def _look_for_loss(self) -> None:
         comes_any_time = self._source.frame_hz is None and self.capture.state == "running"
-        if self._lost_told or comes_any_time:
+        is_lost = self.capture.silent_s >= self.options.lost_after_s and self.capture.state != "ended"
+        was_told, self._lost_told = self._lost_told, is_lost and not comes_any_time
+        if was_told or not self._lost_told:
             return
-        silent_s = (self._clock_ns() - self._alive_ns) / 1e9
-        if silent_s < self.options.lost_after_s:
-            return
-        self._lost_told = True
         frame = self.capture.last_frame
         if frame is not None:
             self._emit(LiveResult(frame, Validity.LOST, None))

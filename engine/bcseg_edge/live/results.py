@@ -36,6 +36,7 @@ class LiveResult:
         computed_labels: what the backend said, uint8 `[H, W]`, where tracking or smoothing put something else into
             `segmentation`; None where it is the same.
         crop_xywh: the part of the frame that was segmented, px; None for all of it.
+        hidden: `frame` was blackened where it was segmented: the labels do not follow from its image any more.
     """
 
     frame: Frame
@@ -47,6 +48,7 @@ class LiveResult:
     stages_ms: dict[str, float] = field(default_factory=dict)
     computed_labels: UInt8Array | None = None
     crop_xywh: tuple[int, int, int, int] | None = None
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class Health:
     """How the live loop does, for a watchdog or a page.
 
     Attributes:
-        state: `starting`, `ok`, `degraded` (late, reconnecting or restarting), `lost` (no source), `stopped`.
+        state: `starting`, `ok`, `degraded` (late, or the backend restarts), `lost` (no frames, or reconnecting),
+            `stopped`.
         reason: one line where the state is not `ok`, else empty.
         results_hz: results per second over the last seconds.
         age_ms: `p50`, `p99`, `max` of the ages of shown results over the last seconds; empty without results.

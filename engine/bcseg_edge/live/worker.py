@@ -9,13 +9,16 @@ from collections.abc import Callable
 from ctypes import c_longlong
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bcseg_edge.errors import BcsegError
 from bcseg_edge.frames import Segmentation, Timings, UInt8Array
 from bcseg_edge.live.shared_images import Place, SharedImages
+
+if TYPE_CHECKING:
+    from bcseg_edge.segmenter import Segmenter
 
 BEAT_S = 0.25
 WARM_HW = (480, 640)
@@ -72,7 +75,7 @@ class SegmenterFactory:
     tiling: str | None = None
     reuse: bool = False
 
-    def __call__(self) -> tuple[Segment, dict[str, str]]:
+    def __call__(self) -> tuple[Segmenter, dict[str, str]]:
         """A segmenter, and its model, backend and tiling by name."""
         from bcseg_edge.models import load_model
         from bcseg_edge.segmenter import Segmenter

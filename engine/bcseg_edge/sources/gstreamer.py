@@ -7,7 +7,9 @@ import re
 import select
 import shutil
 import subprocess
+import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import cv2
@@ -19,6 +21,7 @@ from bcseg_edge.sources.live import TIMEOUT, LiveSource, Read, lost
 
 FIRST_FRAME_S = 15.0  # the camera daemon of a Jetson takes some seconds
 WAIT_S = 1.0
+LINES_KEPT = 200
 DEFAULT_WH, DEFAULT_HZ = (1280, 720), 30.0
 
 
@@ -92,7 +95,7 @@ class GStreamerSource(LiveSource):
                 self.close()
                 raise SourceLost(f"{self.description} cannot be opened", "try the pipeline with gst-launch-1.0")
         elif self._program is not None:
-            arguments = [self._program, "-q", *f"{self._pipeline} ! fdsink fd=1 sync=false".split(" ")]
+            arguments = [self._program, "-q", *self._pipeline.split(" ")]
             self._pipe = _Pipe(arguments, self.size_wh)
             if not self._pipe.wait(FIRST_FRAME_S):
                 said = self._pipe.complaint()
@@ -125,25 +128,50 @@ class GStreamerSource(LiveSource):
 
 
 class _Pipe:
-    """A program that writes images of one size to its standard output."""
+    """A gst-launch-1.0 whose images, of one size, come through a pipe of their own.
+
+    Not through its standard output: nvarguscamerasrc writes there what it does ("GST_ARGUS: ..."). Its complaints are
+    read all the time, since a full pipe would stop it; the last lines are kept.
+    """
 
     def __init__(self, arguments: Sequence[str], size_wh: tuple[int, int]) -> None:
         self._size = -(-size_wh[0] * 3 // 4) * 4 * size_wh[1]
         self._got = bytearray()
         self.ended = False
-        self._process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
+        self._said: deque[str] = deque(maxlen=LINES_KEPT)
+        self._images, theirs = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [*arguments, "!", "fdsink", f"fd={theirs}", "sync=false"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                pass_fds=(theirs,),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._images)
+            raise
+        finally:
+            os.close(theirs)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        if self._process.stderr is not None:
+            with self._process.stderr as complaints:
+                self._said.extend(complaints)
 
     def wait(self, limit_s: float) -> bool:
         """Collect until an image is whole; whether it is."""
-        stream = self._process.stdout
         until_s = time.monotonic() + limit_s
-        while stream is not None and len(self._got) < self._size and not self.ended:
+        while len(self._got) < self._size and not self.ended:
             left_s = until_s - time.monotonic()
-            if left_s <= 0 or not select.select([stream], [], [], left_s)[0]:
+            if left_s <= 0 or not select.select([self._images], [], [], left_s)[0]:
                 return False
-            part = os.read(stream.fileno(), self._size - len(self._got))
+            part = os.read(self._images, self._size - len(self._got))
             self.ended = not part
             self._got += part
         return len(self._got) >= self._size
@@ -157,17 +185,17 @@ class _Pipe:
         """The last thing it said on its way out, one line."""
         if self._process.poll() is None and not self.ended:
             return "no image in time"
-        said = self._process.stderr.read().decode(errors="replace") if self._process.stderr is not None else ""
-        errors = [line for line in said.splitlines() if re.search("error|warning", line, re.IGNORECASE)]
-        return (errors or said.splitlines() or ["the pipeline ended"])[0].strip()
+        self._listener.join(WAIT_S)
+        said = list(self._said)
+        errors = [line for line in said if re.search("error|warning", line, re.IGNORECASE)]
+        return (errors or said or ["the pipeline ended"])[0].strip()
 
     def close(self) -> None:
         """End the program."""
         self._process.kill()
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+        os.close(self._images)
         self._process.wait()
+        self._listener.join(WAIT_S)
 
 
 def opencv_has_gstreamer() -> bool:

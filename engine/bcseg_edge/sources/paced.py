@@ -91,4 +91,6 @@ def pace(source: Source) -> PacedSource:
         raise SourceError(
             f"{source.description} is of still images, which have no pace", "leave --live out, or give a video"
         )
-    return PacedSource(source.description, source.frame_hz, lambda: iter(source), close=source.close)
+    paced = PacedSource(source.description, source.frame_hz, lambda: iter(source), close=source.close)
+    paced.problems = source.problems
+    return paced

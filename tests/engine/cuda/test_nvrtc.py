@@ -56,6 +56,14 @@ def test_nvcc_compiles_without_a_warning(tmp_path, target):
     assert not process.stderr
 
 
+def test_where_nothing_can_be_kept_it_is_compiled_at_each_start(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BCSEG_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(nvrtc, "_nvrtc_facts", lambda: ((12, 6), [87]))
+    monkeypatch.setattr(nvrtc, "compile_kernels", lambda source, target: b"for " + target.encode())
+    assert nvrtc.compiled_kernels((8, 7)) == b"for sm_87"
+
+
 def test_a_compiled_kernel_is_kept(known, monkeypatch, tmp_path):
     monkeypatch.setenv("BCSEG_CACHE", str(tmp_path))
     first = nvrtc.compiled_kernels((7, 5))

@@ -59,6 +59,14 @@ def test_what_was_written_comes_back_exactly(tmp_path):
             np.testing.assert_array_equal(record.labels, result.segmentation.labels)
 
 
+def test_labels_of_a_hidden_image_are_not_recorded(tmp_path):
+    box = BlackBoxSink(tmp_path, FACTS, 60)
+    box.write_result(dataclasses.replace(noisy(0), hidden=True))
+    box.write_result(noisy(1))
+    box.close()
+    assert [record.labels is None for record in read_records(find_runs(tmp_path)[0])] == [True, False]
+
+
 def test_what_the_backend_said_is_kept_where_something_else_was_shown(tmp_path):
     computed = np.full((48, 64), 2, np.uint8)
     box = BlackBoxSink(tmp_path, FACTS, 60)

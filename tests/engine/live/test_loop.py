@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from bcseg_edge.crop import Crop
 from bcseg_edge.errors import BcsegError
-from bcseg_edge.live.backend import InProcessBackend
+from bcseg_edge.frames import Frame
+from bcseg_edge.live.backend import BackendDown, InProcessBackend
 from bcseg_edge.live.capture import Reconnect
 from bcseg_edge.live.crop import AutoCrop
 from bcseg_edge.live.ledger import imbalance
-from bcseg_edge.live.loop import LiveLoop, LiveOptions
+from bcseg_edge.live.loop import ATTEMPTS, LiveLoop, LiveOptions
 from bcseg_edge.live.results import Controls, Validity
-from bcseg_edge.sources.live import END
+from bcseg_edge.sources.live import END, Read, Status
 from tests.fixtures.live import (
     BROKEN,
     GONE,
@@ -183,6 +184,28 @@ def test_a_source_that_stays_away_is_given_up():
     assert 20 < (clock() - sink.results[0].frame.captured_ns) / 1e9 < 40
 
 
+def test_a_source_that_connects_and_gives_nothing_is_given_up_too():
+    options = LiveOptions(reconnect=Reconnect(give_up_s=20))
+    loop, clock, sink, source, _ = make_loop([scan(1), *[BROKEN] * 99], options=options)
+    drive(loop, clock)
+    assert loop.capture.state == "gave_up"
+    assert 1 < source.opened < 10
+    assert 20 < (clock() - sink.results[0].frame.captured_ns) / 1e9 < 40
+
+
+def test_a_quiet_folder_that_goes_away_is_waited_for():
+    def an_hour_later():
+        clock.tick(3.6e6)
+        return NOTHING
+
+    options = LiveOptions(reconnect=Reconnect(give_up_s=20))
+    steps = [scan(1), an_hour_later, BROKEN, scan(2)]
+    loop, clock, sink, _, _ = make_loop(steps, opens=[GONE], options=options, frame_hz=None, lossless=True)
+    drive(loop, clock)
+    assert [sink.validities[0], sink.validities[-1]] == ["ok", "ok"]
+    assert loop.capture.restarts == 1
+
+
 def test_without_reconnecting_the_first_loss_ends_the_run():
     options = LiveOptions(reconnect=Reconnect(give_up_s=0))
     loop, clock, _, source, _ = make_loop([scan(1), BROKEN, scan(2)], options=options)
@@ -195,6 +218,69 @@ def test_a_camera_that_only_times_out_is_opened_again():
     drive(loop, clock)
     assert sink.validities == ["ok", "lost", "ok"]
     assert source.opened >= 1
+
+
+def test_a_slow_model_is_no_lost_source():
+    class Slow(ReadOff):
+        def segment(self, image):
+            for _ in range(14):
+                clock.tick(100)
+                if not loop.capture.done:
+                    loop.capture.step()
+                loop._look_around()
+            return super().segment(image)
+
+    clock = Clock()
+    images = [scan(number) for number in range(60)]
+    loop, _, sink, _, _ = make_loop(images, clock=clock, backend=Slow(), options=LiveOptions(deadline_ms=5000))
+    drive(loop, clock)
+    assert set(sink.validities) == {"ok"}
+    assert counts(loop).late == 0
+
+
+def test_results_have_names_of_their_own_where_a_cine_starts_again():
+    loop, clock, sink, source, _ = make_loop([scan(1), scan(2), BROKEN, scan(3)])
+    loop.capture.step()
+    source._next_index = 0
+    drive(loop, clock)
+    names = [result.frame.name for result in sink.results if result.validity is Validity.OK]
+    assert names == ["000001", "000002"]
+
+
+def test_files_of_the_same_name_are_told_apart():
+    frames = [Read(Status.OK, Frame(scan(number), 0, 1_000_000_000, name=name)) for number, name in enumerate("aab")]
+    loop, clock, sink, _, _ = make_loop(frames, lossless=True)
+    drive(loop, clock)
+    assert [result.frame.name for result in sink.results] == ["a", "a-000001", "b"]
+
+
+class Breaking(ReadOff):
+    """A backend whose process dies of an image with a white corner, and takes some rounds to come back."""
+
+    def __init__(self, rounds):
+        super().__init__()
+        self.restarts, self.rounds, self.away = 0, rounds, 0
+
+    def segment(self, image):
+        if self.away:
+            self.away -= 1
+            raise BackendDown("the backend is being started again")
+        if image[0, 0] == 255:
+            self.restarts, self.away = self.restarts + 1, self.rounds
+            raise BackendDown("the backend is started again")
+        return super().segment(image)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_files_wait_for_a_backend_that_comes_back(monkeypatch, lossless):
+    monkeypatch.setattr("bcseg_edge.live.loop.TICK_S", 0.0)
+    images = [scan(number) for number in range(12)]
+    images[3][0, 0] = 255
+    loop, clock, sink, _, backend = make_loop(images, backend=Breaking(rounds=6), lossless=lossless)
+    drive(loop, clock)
+    assert counts(loop).failed == (1 if lossless else 7)
+    assert backend.restarts == (ATTEMPTS if lossless else 1)
+    assert sink.validities[3] == "stale"
 
 
 def test_a_folder_may_be_silent():
@@ -307,6 +393,36 @@ def test_a_tracker_that_breaks_is_switched_off_and_the_rest_goes_on():
     assert sink.validities == ["ok", "ok"]
     assert len(loop._outputs.problems) == 1
     assert "inside the tracker" in loop._outputs.problems[0]
+
+
+def test_what_is_to_be_hidden_stays_hidden_when_the_tracker_breaks():
+    def refine(result):
+        raise IndexError("inside the tracker")
+
+    def blacken(result):
+        image = result.frame.image.copy()
+        image[:10] = 0
+        return dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=image))
+
+    clock, sink = Clock(), MemorySink()
+    source = Script(clock, [scan(1), scan(2)])
+    loop = LiveLoop(source, [ReadOff()], [sink], refine=refine, blacken=blacken, clock_ns=clock)
+    drive(loop, clock)
+    for number, result in enumerate(sink.results, start=1):
+        assert not result.frame.image[:10].any()
+        np.testing.assert_array_equal(result.frame.image[10:], scan(number)[10:])
+
+
+def test_where_blackening_fails_nothing_is_seen():
+    def blacken(result):
+        raise IndexError("inside the blackener")
+
+    clock, sink = Clock(), MemorySink()
+    loop = LiveLoop(Script(clock, [scan(1), scan(2)]), [ReadOff()], [sink], blacken=blacken, clock_ns=clock)
+    drive(loop, clock)
+    assert sink.validities == ["ok", "ok"]
+    assert all(result.hidden and not result.frame.image.any() for result in sink.results)
+    assert loop._outputs.problems == ["de-identification failed, images are black: IndexError: inside the blackener"]
 
 
 EVENTS = st.lists(

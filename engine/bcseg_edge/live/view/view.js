@@ -279,6 +279,8 @@ function notice(group, texts) {
 }
 
 function onHello(hello) {
+  retryMs = 500; // not on opening: a page that is refused is opened first, too
+  notice("connection", []);
   deadline = hello.deadline_ms;
   byId("about").textContent = `${hello.source} · ${hello.model}, ${hello.backend}` + (deadline ? ` · deadline ${deadline} ms` : "");
   byId("snapshot").disabled = !hello.can_snapshot;
@@ -315,10 +317,7 @@ function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
   socket.binaryType = "arraybuffer";
   let last = Promise.resolve();
-  socket.onopen = () => {
-    retryMs = 500;
-    send("seen");
-  };
+  socket.onopen = () => send("seen");
   socket.onmessage = (event) => {
     if (typeof event.data !== "string") {
       last = last.then(() => onResult(event.data)).catch(() => send("seen"));
