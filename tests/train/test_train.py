@@ -17,6 +17,8 @@ import pytest
 import torch
 
 from bcseg_edge.errors import DataError
+from bcseg_train import train as train_module
+from bcseg_train.busi import Sample
 from bcseg_train.encoder_weights import load_pretrained
 from bcseg_train.evaluate import EvaluateOptions, evaluate
 from bcseg_train.models import SegmentationNet, find_spec, load_checkpoint
@@ -94,7 +96,6 @@ import sys
 from pathlib import Path
 import torch
 from bcseg_train.train import TrainOptions, train
-from tests.fixtures.pretraining import write_pretraining_sets
 torch.set_num_threads(1)
 busi, output = Path(sys.argv[1]), Path(sys.argv[2])
 train(TrainOptions(busi, output, recipe=str(busi.parent / "recipe.toml"), precision="32-true", accelerator="cpu",
@@ -204,6 +205,15 @@ def test_a_run_that_was_moved_still_knows_its_best(small_busi: Path, tmp_path: P
     assert result.best_mean_iou == 2
     assert torch.load(result.best, weights_only=True)["epoch"] == 0
     assert torch.load(result.last, weights_only=True)["epoch"] == 1
+
+
+def test_a_smoke_run_learns_and_is_calibrated_on_as_few_images_of_every_class(
+    small_busi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated: list[Sample] = []
+    monkeypatch.setattr(train_module, "calibrate_checkpoint", lambda _, samples: calibrated.extend(samples))
+    train(options(small_busi, tmp_path / "run", workers=0, epochs=1, max_images=3))
+    assert [sample.label for sample in calibrated] == [1, 2, 0]
 
 
 def test_an_output_that_is_a_file_is_refused(small_busi: Path, tmp_path: Path) -> None:
