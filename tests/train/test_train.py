@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -233,6 +234,53 @@ def test_resume_refuses_another_run_and_a_damaged_checkpoint(small_busi: Path, t
     (run / "last.ckpt").write_bytes((run / "last.ckpt").read_bytes()[:1000])
     with pytest.raises(DataError, match=r"last\.ckpt is not a checkpoint"):
         train(options(small_busi, run, resume=True))
+
+
+def test_resume_refuses_another_seed_and_other_images(small_busi: Path, tmp_path: Path) -> None:
+    sets, recipe, run = write_pretraining_sets(tmp_path / "sets", videos=4), tmp_path / "mixed.toml", tmp_path / "run"
+    recipe.write_text(RECIPE.replace("[loss]", "other_lesions = 0.25\n[loss]"))
+
+    def go_on(**changes: object) -> None:
+        values = {"recipe": str(recipe), "other_lesions": sets, "seed": 3, "workers": 0, "stop_after_epochs": 2}
+        train(options(small_busi, run, **{**values, "resume": True, **changes}))
+
+    go_on(resume=False, stop_after_epochs=1)
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    split = tmp_path / "other.csv"
+    names = [f"{folder} ({number}).png" for folder in ("benign", "malignant", "normal") for number in range(8)]
+    split.write_text("image,split\n" + "".join(f"{name},{'val' if '(7)' in name else 'train'}\n" for name in names))
+    with pytest.raises(DataError, match=r"differs in seed \(3, not 0\), training images, val images, ") as caught:
+        go_on(seed=0)
+    assert "--seed 3" in caught.value.hint
+    with pytest.raises(DataError, match=r"differs in training images, val images$"):
+        go_on(split=split)
+    with pytest.raises(DataError, match=r"differs in training images, val images$"):
+        go_on(max_images=3)
+    with pytest.raises(DataError, match=r"differs in other lesions$"):
+        go_on(other_lesions=None)
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    go_on()
+    assert torch.load(run / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_a_pre_training_is_not_resumed_by_another_hold_out(small_busi: Path, tmp_path: Path) -> None:
+    sets = write_pretraining_sets(tmp_path / "sets", videos=10)
+    start = replace(options(small_busi, tmp_path / "run", workers=0, epochs=1), data=sets)
+    pretrain(start)
+    with pytest.raises(DataError, match=r"differs in seed \(0, not 1\), training images, val images$"):
+        pretrain(replace(start, resume=True, seed=1, epochs=2))
+    assert pretrain(replace(start, resume=True, epochs=2)).epochs == 2
+
+
+def test_a_checkpoint_from_before_seed_and_images_were_kept_is_resumed(small_busi: Path, tmp_path: Path) -> None:
+    result = train(options(small_busi, tmp_path / "run", workers=0, epochs=1))
+    content = torch.load(result.last, weights_only=True)
+    del content["hyper_parameters"]["seed"], content["hyper_parameters"]["images"]
+    torch.save(content, result.last)
+    again = options(small_busi, tmp_path / "run", workers=0, epochs=2, seed=1, resume=True)
+    assert train(again).epochs == 2
+    with pytest.raises(DataError, match=r"differs in seed \(1, not 0\)"):
+        train(replace(again, seed=0))
 
 
 def command(busi: Path, output: Path, *arguments: str) -> list[str]:

@@ -28,6 +28,10 @@ LESION_CENTRED = 0.7  # share of lesion-centred crops among "lesion_centred" ite
 class LabelledImage(Protocol):
     """An image with its labels on disk: `busi.Sample`, `pretraining_sets.MaskedImage`."""
 
+    @property
+    def name(self) -> str:
+        """Tells it from the other images of its folder."""
+
     def load(self) -> tuple[UInt8Array, UInt8Array]:
         """Grey image and labels, uint8 `[H, W]`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import lightning.pytorch as pl
 import numpy as np
@@ -24,7 +25,7 @@ from bcseg_train.recipes import Recipe
 
 
 class SegmentationModule(pl.LightningModule):
-    """Trains a `SegmentationNet` by a `Recipe`.
+    """Trains a `SegmentationNet` by a `Recipe`. Its checkpoints keep both, the seed and the digests of the `images`.
 
     Logged each epoch: `train_loss`, `val_loss`, and over all pixels of the whole validation frames `val_iou_CLASS`,
     `val_mean_iou`, `val_lesion_iou` (benign and malignant as one), `val_mean_dice`.
@@ -38,9 +39,11 @@ class SegmentationModule(pl.LightningModule):
         validation: ValidationFrames | None,
         classes: tuple[str, ...] = CLASSES,
         seed: int = 0,
+        images: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters({"spec": dataclasses.asdict(spec), "recipe": recipe.model_dump(mode="json")})
+        origin = {"spec": dataclasses.asdict(spec), "recipe": recipe.model_dump(mode="json")}
+        self.save_hyperparameters({**origin, "seed": seed, "images": dict(images or {})})
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
         self.validation = validation

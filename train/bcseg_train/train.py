@@ -30,7 +30,13 @@ from bcseg_train.models import ModelSpec, find_spec
 from bcseg_train.module import SegmentationModule
 from bcseg_train.pretraining_sets import lesions_elsewhere
 from bcseg_train.recipes import Recipe, load_recipe
-from bcseg_train.resume import AtomicCheckpoints, KeptCheckpoint, checkpoint_to_resume
+from bcseg_train.resume import (
+    AtomicCheckpoints,
+    KeptCheckpoint,
+    checkpoint_to_resume,
+    images_digest,
+    refuse_other_data,
+)
 from bcseg_train.run_files import BEST, LAST
 from bcseg_train.split import find_split_file, group_near_duplicates, make_split, read_split, select
 from bcseg_train.temperature import calibrate_checkpoint
@@ -52,7 +58,7 @@ class TrainOptions:
         encoder_weights: imagenet, none or a file.
         pretrained: checkpoint of `pretrain.pretrain`: encoder, decoder and normalisation start from it.
         other_lesions: folder of other organs' images for a recipe that mixes them in (`Recipe.other_lesions`).
-        resume: continue from `output/last.ckpt`.
+        resume: continue from `output/last.ckpt`; with the seed and the images that it was started with.
         epochs: overrides the recipe's (its schedule stretches with it).
         seed: of weights, order and augmentation.
         precision: Lightning's: `bf16-mixed`, `32-true`, ...
@@ -144,6 +150,11 @@ class TrainingData:
             return self
         return replace(self, training=_thin(self.training, count), validation=_thin(self.validation, count))
 
+    def digests(self) -> dict[str, str]:
+        """What the images are for, in words -> `images_digest` of them."""
+        parts = {"training images": self.training, "val images": self.validation, "other lesions": self.others}
+        return {what: images_digest(samples) for what, samples in parts.items()}
+
 
 def recipe_of(options: TrainOptions) -> Recipe:
     """The recipe that `options` name, with its number of epochs; DataError where there is none."""
@@ -155,6 +166,9 @@ def fit(
     options: TrainOptions, spec: ModelSpec, recipe: Recipe, data: TrainingData, checkpoint: Path | None
 ) -> TrainResult:
     """Train `spec` on `data`, from `checkpoint` on where there is one; raises as `train` does."""
+    images = data.digests()
+    if checkpoint is not None:
+        refuse_other_data(checkpoint, options.seed, images)
     keeper = _keep(options.output, BEST, monitor=SELECT_BY, mode="max")
     trainer = _trainer(options, recipe, keeper, checkpoint)
     _check_processes(trainer)
@@ -170,7 +184,7 @@ def fit(
     loader = _training_loader(patches, recipe, options)
     steps_per_epoch = -(-len(patches) // (recipe.batch_size * trainer.world_size))
     validation = ValidationFrames(data.validation)
-    module = SegmentationModule(spec, recipe, steps_per_epoch, validation, data.classes, options.seed)
+    module = SegmentationModule(spec, recipe, steps_per_epoch, validation, data.classes, options.seed, images)
     if checkpoint is None:
         load_encoder_weights(module.model, options.encoder_weights, _statistics_patches(patches, recipe))
         if options.pretrained is not None:
