@@ -22,7 +22,9 @@ from bcseg_train import train as train_module
 from bcseg_train.busi import Sample
 from bcseg_train.encoder_weights import load_pretrained
 from bcseg_train.evaluate import EvaluateOptions, evaluate
+from bcseg_train.metrics import confusion_matrix, pooled
 from bcseg_train.models import SegmentationNet, find_spec, load_checkpoint
+from bcseg_train.module import SegmentationModule
 from bcseg_train.pretrain import pretrain
 from bcseg_train.resume import AtomicCheckpoints
 from bcseg_train.train import TrainOptions, train
@@ -215,6 +217,35 @@ def test_a_smoke_run_learns_and_is_calibrated_on_as_few_images_of_every_class(
     monkeypatch.setattr(train_module, "calibrate_checkpoint", lambda _, samples: calibrated.extend(samples))
     train(options(small_busi, tmp_path / "run", workers=0, epochs=1, max_images=3))
     assert [sample.label for sample in calibrated] == [1, 2, 0]
+
+
+def test_val_figures_leave_out_a_class_that_is_nowhere_as_evaluate_does(
+    small_busi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No frame holds or gets a malignant pixel: its IoU is unknown, not 0, and the best epoch is still kept."""
+    matrices = []
+
+    def validate(module: SegmentationModule, positions: torch.Tensor, _: int) -> None:
+        for position in positions.tolist():
+            truth = np.minimum(module.validation.frames[position][1], 1)
+            predicted = np.roll(truth, 3, axis=1)
+            matrices.append(confusion_matrix(truth, predicted))
+            module.confusion.update(torch.from_numpy(predicted).long(), torch.from_numpy(truth).long())
+
+    monkeypatch.setattr(SegmentationModule, "validation_step", validate)
+    monkeypatch.setattr(train_module, "calibrate_checkpoint", lambda *_: 1.0)
+    run = tmp_path / "run"
+    for epochs, resume in ((1, False), (2, True)):
+        matrices.clear()
+        result = train(options(small_busi, run, workers=0, epochs=epochs, resume=resume))
+    expected = pooled(np.array(matrices))
+    assert math.isnan(expected.iou[2])
+    for name, value in zip(("background", "benign", "malignant"), expected.iou, strict=True):
+        assert column(run, f"val_iou_{name}") == pytest.approx([value] * 2, nan_ok=True)
+    for name in ("mean_iou", "mean_dice", "lesion_iou"):
+        assert column(run, f"val_{name}") == pytest.approx([getattr(expected, name)] * 2)
+    assert result.best_mean_iou == pytest.approx(expected.mean_iou)
+    assert result.best.is_file()
 
 
 def test_an_output_that_is_a_file_is_refused(small_busi: Path, tmp_path: Path) -> None:
