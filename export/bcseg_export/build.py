@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from bcseg_edge.backends import PLAN_SUFFIX, available_backends, create_backend
 from bcseg_edge.backends.tensorrt import import_tensorrt
 from bcseg_edge.cuda.driver import Gpu, cuda_version, find_gpu, require_gpu
-from bcseg_edge.errors import DataError, ModelError, ParityError
+from bcseg_edge.errors import BackendUnavailable, DataError, ModelError, ParityError
 from bcseg_edge.files import atomic_path, cache_folder, write_bytes_atomic, write_text_atomic
-from bcseg_edge.models import LoadedModel, read_model
+from bcseg_edge.models import LoadedModel, Model, read_model
 from bcseg_edge.passport import (
     NOT_MEASURED,
     Compiled,
@@ -29,6 +29,7 @@ from bcseg_edge.passport import (
     file_sha256,
     passport_path,
     read_passport,
+    write_passport,
 )
 from bcseg_edge.plans import RuntimeName, this_platform
 from bcseg_edge.segmenter import Segmenter
@@ -59,7 +60,8 @@ class BuildOptions:
         version_compatible, hardware_compatible: TensorRT only, see `PlanSettings`; the latter not on a Jetson.
         layers: JSON file for the engine inspector's layer table; needs a GPU.
         precision: of a shipped model's file; None takes FP16 where there is one.
-        data: BUSI-like folder that the gate compares on; None takes seeded phantom frames.
+        data: BUSI-like folder that the gate compares on, a plan that is there already too; None takes seeded phantom
+            frames, and leaves a plan that was measured as it is.
     """
 
     model: str | Path
@@ -99,9 +101,10 @@ def build(options: BuildOptions) -> BuildResult:
     Raises:
         DataError: an option does not fit, or the place cannot be written.
         ModelError: no such model, or the runtime cannot parse it.
-        BackendUnavailable: TensorRT is not installed, or there is no GPU for it.
+        BackendUnavailable: TensorRT is not installed, there is no GPU for it, or `data` is given and nothing judges.
         BuildError: the runtime built no plan.
-        ParityError: the plan does not say what its source says; nothing was written.
+        ParityError: the plan does not say what its source says; a new plan is not written, one that was there is
+            refused from now on.
     """
     _check_options(options)
     if options.runtime == "tensorrt" or options.layers is not None:
@@ -118,13 +121,14 @@ def build(options: BuildOptions) -> BuildResult:
             f"{model.path.name} is quantized for the CPU: TensorRT takes no unsigned activations",
             "export it with --target tensorrt, or build from the fp16 file",
         )
+    judge = _judge(options, model.passport, gpu)
     settings = _settings(options, model.passport)
     compiled = _compiled(options, settings, model.passport, trt.__version__, gpu)
     with _locked(options.output):
         there = _existing(options, compiled.key)
         if there is not None:
-            return BuildResult(options.output, there, reused=True)
-        passport = _build(options, settings, model.path, model.passport, compiled, trt, gpu)
+            return BuildResult(options.output, _measured(options, judge, model, there), reused=True)
+        passport = _build(options, settings, model.path, model.passport, compiled, trt, judge)
     return BuildResult(options.output, passport, reused=False)
 
 
@@ -135,7 +139,7 @@ def _build(
     source_passport: Passport,
     compiled: Compiled,
     trt: Any,
-    gpu: Gpu | None,
+    judge: str | None,
 ) -> Passport:
     timing_cache = _timing_cache(compiled)
     with BuildProgress() as progress:
@@ -156,12 +160,27 @@ def _build(
                 "created": datetime.date.today().isoformat(),
             }
         )
-        if gpu is not None and options.runtime == "tensorrt":
-            gate = _gate(source, source_passport, plan_file, passport, options.data)
+        if judge is not None:
+            gate = _gate(judge, source, source_passport, plan_file, passport, options.data)
+            if not gate.passed:
+                raise _refusal(gate, "nothing was written")
             passport = passport.model_copy(update={"parity": gate})
         passport_file.write_text(passport.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if options.layers is not None:
         write_text_atomic(options.layers, layer_table(trt, built.plan))
+    return passport
+
+
+def _measured(options: BuildOptions, judge: str | None, model: Model, there: Passport) -> Passport:
+    """The passport of the plan that is there, after the gate where one was asked for or was not possible before."""
+    if judge is None or (options.data is None and there.parity != NOT_MEASURED):
+        return there
+    gate = _gate(judge, model.path, model.passport, options.output, there, options.data)
+    if not gate.passed:
+        passport_path(options.output).unlink()  # a plan without one is refused
+        raise _refusal(gate, f"{options.output.name} lost its passport, so that it will not run")
+    passport = there.model_copy(update={"parity": gate})
+    write_passport(passport, options.output)
     return passport
 
 
@@ -183,6 +202,10 @@ def _check_options(options: BuildOptions) -> None:
             "TensorRT-RTX has neither version-compatible nor hardware-compatible plans",
             "leave the switch out; its plans run on every GPU that --capability names",
         )
+    if options.data is not None and not options.data.is_dir():
+        raise DataError(f"no folder at {options.data}", "--data takes a folder with benign, malignant and normal in it")
+    if options.data is not None and options.runtime == "tensorrt-rtx":
+        raise DataError("--data was given, but no plan of TensorRT-RTX is compared with its source", "leave it out")
     unknown = [capability for capability in options.capabilities if capability not in RTX_CAPABILITIES]
     if unknown:
         raise DataError(
@@ -276,42 +299,56 @@ def _existing(options: BuildOptions, key: str) -> Passport | None:
     return passport if passport.compiled is not None and passport.compiled.key == key else None
 
 
-def _gate(source: Path, source_passport: Passport, plan: Path, passport: Passport, data: Path | None) -> Parity | str:
-    """Compare the plan with its source on a CPU backend, by the gate that every file passes.
-
-    Returns:
-        `not measured` where no CPU backend executes the source as it is written, or an extra is missing.
+def _judge(options: BuildOptions, source: Passport, gpu: Gpu | None) -> str | None:
+    """The CPU backend that a plan is compared with; None where it cannot be.
 
     Raises:
-        ParityError: the plan does not find what its source finds.
+        BackendUnavailable: there is none, and `data` asks for the gate.
     """
-    backends = available_backends(source_passport.target)
-    if not backends or find_spec("scipy") is None:  # on a Jetson with nothing but JetPack
-        return NOT_MEASURED
+    if gpu is None or options.runtime != "tensorrt":
+        return None
+    backends = available_backends(source.target)
+    if backends and find_spec("scipy") is not None:  # on a Jetson with nothing but JetPack
+        return backends[0]
+    if options.data is not None:
+        raise BackendUnavailable(
+            "--data was given, but nothing here can compare the plan with its source",
+            'install OpenVINO or ONNX Runtime and SciPy: pip install "bcseg-edge[tensorrt]"; or leave --data out',
+        )
+    return None
+
+
+def _gate(
+    judge: str, source: Path, source_passport: Passport, plan: Path, passport: Passport, data: Path | None
+) -> Parity:
+    """Compare the plan with its source on the backend `judge`, by the gate that every file passes."""
     from bcseg_export.parity.comparison import compare, segment_all
     from bcseg_export.parity.frames import collect_frames
     from bcseg_export.parity.report import key_figures
     from bcseg_export.parity.thresholds import DEFAULTS, find_failures
 
     frames = collect_frames(data)
-    with Segmenter(LoadedModel(source_passport, create_backend(backends[0], source, source_passport))) as segmenter:
+    with Segmenter(LoadedModel(source_passport, create_backend(judge, source, source_passport))) as segmenter:
         expected = segment_all(segmenter, frames.frames)
     with Segmenter(LoadedModel(passport, create_backend("tensorrt", plan, passport))) as segmenter:
         received = segment_all(segmenter, frames.frames)
     comparison = compare(expected, received, frames)
     limits = DEFAULTS[passport.precision]
     failures = find_failures(comparison, limits)
-    if failures:
-        raise ParityError(
-            f"the plan does not find what {source.name} finds on {backends[0]}: {'; '.join(failures)}",
-            "nothing was written; look at the layers with --layers FILE.json, or build from a file of higher precision",
-        )
     return Parity(
-        reference=f"{source.name} on {backends[0]}",
+        reference=f"{source.name} on {judge}",
         backends=("tensorrt",),
         data=comparison.data,
         frames=len(comparison.frames),
         labels_equal=comparison.labels_equal,
         figures=key_figures(comparison, limits.lesion_px),
-        passed=True,
+        failures=tuple(failures),
+        passed=not failures,
+    )
+
+
+def _refusal(gate: Parity, outcome: str) -> ParityError:
+    return ParityError(
+        f"the plan does not find what its source does ({gate.reference}): {'; '.join(gate.failures)}",
+        f"{outcome}; look at the layers with --layers FILE.json, or build from a file of higher precision",
     )

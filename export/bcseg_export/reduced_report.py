@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -37,11 +38,17 @@ def write_reduced_report(reduced: Reduced, gate: Gate, folder: Path) -> None:
             "attempts": reduced.attempts,
         }
         write_text_atomic(folder / "layers.json", json.dumps(content, indent=2) + "\n")
-        draw_damage(reduced.damages, set(reduced.passport.layers), folder / "layers.png")
+        draw_damage(reduced.damages, reduced.passport.layers, folder / "layers.png")
 
 
-def draw_damage(damages: Sequence[LayerDamage], kept: set[str], path: Path) -> Path:
-    """Bars of the damage by layer, the worst on top; those that stay precise in another colour."""
+def draw_damage(damages: Sequence[LayerDamage], kept: Mapping[str, str], path: Path) -> Path:
+    """Bars of the damage by layer, the worst on top; those that stay precise in another colour.
+
+    Args:
+        damages: the worst first.
+        kept: names of the layers that stay precise -> `fp32` or `fp16`.
+        path: `.png` to write; returned.
+    """
     shown = damages[:MAX_NAMED]
     figure = Figure(figsize=(9, 0.8 + 0.22 * len(shown)), layout="constrained")
     axis = figure.subplots()
@@ -52,7 +59,8 @@ def draw_damage(damages: Sequence[LayerDamage], kept: set[str], path: Path) -> P
     axis.set_xlabel(
         "damage of quantizing the layer alone: share of the lesions' pixels that change, + share of lesions lost"
     )
-    kept_text = f", {len(kept)} stay in float32 (coloured)" if kept else ""
+    counts = ", ".join(f"{count} stay in {precision}" for precision, count in sorted(Counter(kept.values()).items()))
+    kept_text = f", {counts} (coloured)" if kept else ""
     axis.set_title(f"{len(shown)} of {len(damages)} layers{kept_text}", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     return save_figure(figure, path)

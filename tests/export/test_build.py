@@ -21,6 +21,7 @@ from bcseg_export import build as build_module
 from bcseg_export import plan_builder
 from bcseg_export.build import BuildOptions, build
 from bcseg_export.plan_builder import BuildError, Built, PlanSettings, build_plan
+from tests.fixtures.grey_busi import write_grey_busi
 from tests.fixtures.speckle import speckle
 from tests.fixtures.tiny_model import seal, write_graph, write_model
 
@@ -437,14 +438,21 @@ def test_a_plan_that_finds_what_its_source_finds_passes_the_gate(on_gpu, model):
     assert parity.figures["lesions"] > 0
 
 
-def test_a_plan_of_swapped_classes_is_refused_and_not_written(on_gpu, model, tmp_path):
+@pytest.fixture
+def swapped(model, tmp_path):
+    """`model` with its classes swapped."""
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(model)
     for tensor in graph.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor)[[0, 2, 1]]
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    on_gpu["path"] = tmp_path / "swapped.onnx"
-    onnx.save(graph, on_gpu["path"])
+    path = tmp_path / "swapped.onnx"
+    onnx.save(graph, path)
+    return path
+
+
+def test_a_plan_of_swapped_classes_is_refused_and_not_written(on_gpu, model, swapped):
+    on_gpu["path"] = swapped
     with pytest.raises(ParityError, match="Dice of") as caught:
         build(options(model, runtime="tensorrt"))
     assert caught.value.exit_code == 3
@@ -455,6 +463,58 @@ def test_a_plan_that_nothing_can_judge_says_so(on_gpu, model, monkeypatch):
     on_gpu["path"] = model
     monkeypatch.setattr(build_module, "available_backends", lambda target: ())
     assert build(options(model, runtime="tensorrt")).passport.parity == NOT_MEASURED
+
+
+def test_a_plan_that_nothing_could_judge_is_judged_where_it_is_reused(on_gpu, builds, model, monkeypatch):
+    on_gpu["path"] = model
+    with monkeypatch.context() as without:
+        without.setattr(build_module, "available_backends", lambda target: ())
+        build(options(model, runtime="tensorrt"))
+        assert build(options(model, runtime="tensorrt")).passport.parity == NOT_MEASURED
+    result = build(options(model, runtime="tensorrt"))
+    assert (result.reused, len(builds)) == (True, 1)
+    assert result.passport.parity.passed
+    assert read_passport(result.path) == result.passport
+
+
+def test_a_plan_that_is_there_is_judged_on_the_data_that_are_given(on_gpu, builds, model, tmp_path):
+    on_gpu["path"] = model
+    on_phantoms = build(options(model, runtime="tensorrt")).passport.parity
+    result = build(options(model, runtime="tensorrt", data=write_grey_busi(tmp_path / "busi")))
+    assert (result.reused, len(builds)) == (True, 1)
+    assert (on_phantoms.frames, result.passport.parity.frames) == (36, 9)
+    assert read_passport(result.path).parity.data == "busi all images"
+    assert build(options(model, runtime="tensorrt")).passport == result.passport
+
+
+def test_a_plan_that_is_there_and_fails_does_not_run_any_more(on_gpu, builds, model, swapped, tmp_path):
+    on_gpu["path"] = model
+    data = write_grey_busi(tmp_path / "busi")
+    path = build(options(model, runtime="tensorrt")).path
+    on_gpu["path"] = swapped
+    with pytest.raises(ParityError, match="Dice of") as caught:
+        build(options(model, runtime="tensorrt", data=data))
+    assert "tiny.engine lost its passport" in caught.value.hint
+    with pytest.raises(ModelError, match="has no passport"):
+        read_passport(path)
+    on_gpu["path"] = model
+    assert not build(options(model, runtime="tensorrt", data=data)).reused
+    assert len(builds) == 2
+
+
+def test_a_gate_that_is_asked_for_and_not_possible_is_refused(on_gpu, builds, model, tmp_path, monkeypatch):
+    on_gpu["path"] = model
+    data = write_grey_busi(tmp_path / "busi")
+    build(options(model, runtime="tensorrt"))
+    with pytest.raises(DataError, match="no folder at"):
+        build(options(model, runtime="tensorrt", data=tmp_path / "missing"))
+    with pytest.raises(DataError, match="no plan of TensorRT-RTX is compared"):
+        build(options(model, data=data))
+    monkeypatch.setattr(build_module, "available_backends", lambda target: ())
+    for output in (model.with_suffix(".engine"), tmp_path / "new.engine"):
+        with pytest.raises(BackendUnavailable, match="nothing here can compare"):
+            build(options(model, runtime="tensorrt", output=output, data=data))
+    assert len(builds) == 1
 
 
 def test_a_plan_is_not_a_source(builds, model):

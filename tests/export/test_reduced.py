@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 import bcseg_export.reduced
+import bcseg_export.reduced_report
 from bcseg_calibration.calibration_set import SAME_ABOVE, CalibrationSet, save
 from bcseg_calibration.features import FRAME_THUMBNAIL_PX, correlation, frame_thumbnail
 from bcseg_calibration.rescue import LayerDamage
@@ -201,7 +202,29 @@ def test_layers_are_kept_until_the_gate_holds(
 
 def test_damage_can_be_drawn_for_any_number_of_layers(tmp_path: Path) -> None:
     damages = [LayerDamage(f"layer {index}", 1 / (index + 1)) for index in range(70)]
-    assert draw_damage(damages, {"layer 0"}, tmp_path / "layers.png").is_file()
+    assert draw_damage(damages, {"layer 0": "fp32"}, tmp_path / "layers.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ({}, "3 of 3 layers"),
+        ({"layer 0": "fp32"}, "3 of 3 layers, 1 stay in fp32 (coloured)"),
+        (
+            {"layer 0": "fp16", "layer 1": "fp32", "layer 2": "fp16"},
+            "3 of 3 layers, 2 stay in fp16, 1 stay in fp32 (coloured)",
+        ),
+    ],
+)
+def test_the_figure_says_in_which_precision_layers_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: dict[str, str], said: str
+) -> None:
+    titles = []
+    monkeypatch.setattr(
+        bcseg_export.reduced_report, "save_figure", lambda figure, path: titles.append(figure.axes[0].get_title())
+    )
+    draw_damage([LayerDamage(f"layer {index}", 0.1) for index in range(3)], kept, tmp_path / "layers.png")
+    assert titles == [said]
 
 
 @pytest.mark.parametrize(

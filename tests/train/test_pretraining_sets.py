@@ -50,6 +50,13 @@ def test_a_folder_without_index_is_refused(tmp_path: Path) -> None:
         read_pretraining_sets(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["set,has_mask\nddti,1\n", "set,has_mask,file\nddti,1\n"])
+def test_an_index_without_files_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "index.csv").write_text(text)
+    with pytest.raises(DataError, match=r"no usable index\.csv"):
+        read_pretraining_sets(tmp_path)
+
+
 def test_an_index_without_masks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("set,file,organ,has_mask\nddti,ddti/images/a.jpg,thyroid,0\n")
     with pytest.raises(DataError, match="no image with a mask"):

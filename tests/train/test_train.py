@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,9 +18,13 @@ import pytest
 import torch
 
 from bcseg_edge.errors import DataError
+from bcseg_train import train as train_module
+from bcseg_train.busi import Sample
 from bcseg_train.encoder_weights import load_pretrained
 from bcseg_train.evaluate import EvaluateOptions, evaluate
+from bcseg_train.metrics import confusion_matrix, pooled
 from bcseg_train.models import SegmentationNet, find_spec, load_checkpoint
+from bcseg_train.module import SegmentationModule
 from bcseg_train.pretrain import pretrain
 from bcseg_train.resume import AtomicCheckpoints
 from bcseg_train.train import TrainOptions, train
@@ -94,7 +99,6 @@ import sys
 from pathlib import Path
 import torch
 from bcseg_train.train import TrainOptions, train
-from tests.fixtures.pretraining import write_pretraining_sets
 torch.set_num_threads(1)
 busi, output = Path(sys.argv[1]), Path(sys.argv[2])
 train(TrainOptions(busi, output, recipe=str(busi.parent / "recipe.toml"), precision="32-true", accelerator="cpu",
@@ -206,6 +210,44 @@ def test_a_run_that_was_moved_still_knows_its_best(small_busi: Path, tmp_path: P
     assert torch.load(result.last, weights_only=True)["epoch"] == 1
 
 
+def test_a_smoke_run_learns_and_is_calibrated_on_as_few_images_of_every_class(
+    small_busi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated: list[Sample] = []
+    monkeypatch.setattr(train_module, "calibrate_checkpoint", lambda _, samples: calibrated.extend(samples))
+    train(options(small_busi, tmp_path / "run", workers=0, epochs=1, max_images=3))
+    assert [sample.label for sample in calibrated] == [1, 2, 0]
+
+
+def test_val_figures_leave_out_a_class_that_is_nowhere_as_evaluate_does(
+    small_busi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No frame holds or gets a malignant pixel: its IoU is unknown, not 0, and the best epoch is still kept."""
+    matrices = []
+
+    def validate(module: SegmentationModule, positions: torch.Tensor, _: int) -> None:
+        for position in positions.tolist():
+            truth = np.minimum(module.validation.frames[position][1], 1)
+            predicted = np.roll(truth, 3, axis=1)
+            matrices.append(confusion_matrix(truth, predicted))
+            module.confusion.update(torch.from_numpy(predicted).long(), torch.from_numpy(truth).long())
+
+    monkeypatch.setattr(SegmentationModule, "validation_step", validate)
+    monkeypatch.setattr(train_module, "calibrate_checkpoint", lambda *_: 1.0)
+    run = tmp_path / "run"
+    for epochs, resume in ((1, False), (2, True)):
+        matrices.clear()
+        result = train(options(small_busi, run, workers=0, epochs=epochs, resume=resume))
+    expected = pooled(np.array(matrices))
+    assert math.isnan(expected.iou[2])
+    for name, value in zip(("background", "benign", "malignant"), expected.iou, strict=True):
+        assert column(run, f"val_iou_{name}") == pytest.approx([value] * 2, nan_ok=True)
+    for name in ("mean_iou", "mean_dice", "lesion_iou"):
+        assert column(run, f"val_{name}") == pytest.approx([getattr(expected, name)] * 2)
+    assert result.best_mean_iou == pytest.approx(expected.mean_iou)
+    assert result.best.is_file()
+
+
 def test_an_output_that_is_a_file_is_refused(small_busi: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write to the output folder"):
@@ -223,6 +265,53 @@ def test_resume_refuses_another_run_and_a_damaged_checkpoint(small_busi: Path, t
     (run / "last.ckpt").write_bytes((run / "last.ckpt").read_bytes()[:1000])
     with pytest.raises(DataError, match=r"last\.ckpt is not a checkpoint"):
         train(options(small_busi, run, resume=True))
+
+
+def test_resume_refuses_another_seed_and_other_images(small_busi: Path, tmp_path: Path) -> None:
+    sets, recipe, run = write_pretraining_sets(tmp_path / "sets", videos=4), tmp_path / "mixed.toml", tmp_path / "run"
+    recipe.write_text(RECIPE.replace("[loss]", "other_lesions = 0.25\n[loss]"))
+
+    def go_on(**changes: object) -> None:
+        values = {"recipe": str(recipe), "other_lesions": sets, "seed": 3, "workers": 0, "stop_after_epochs": 2}
+        train(options(small_busi, run, **{**values, "resume": True, **changes}))
+
+    go_on(resume=False, stop_after_epochs=1)
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    split = tmp_path / "other.csv"
+    names = [f"{folder} ({number}).png" for folder in ("benign", "malignant", "normal") for number in range(8)]
+    split.write_text("image,split\n" + "".join(f"{name},{'val' if '(7)' in name else 'train'}\n" for name in names))
+    with pytest.raises(DataError, match=r"differs in seed \(3, not 0\), training images, val images, ") as caught:
+        go_on(seed=0)
+    assert "--seed 3" in caught.value.hint
+    with pytest.raises(DataError, match=r"differs in training images, val images$"):
+        go_on(split=split)
+    with pytest.raises(DataError, match=r"differs in training images, val images$"):
+        go_on(max_images=3)
+    with pytest.raises(DataError, match=r"differs in other lesions$"):
+        go_on(other_lesions=None)
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    go_on()
+    assert torch.load(run / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_a_pre_training_is_not_resumed_by_another_hold_out(small_busi: Path, tmp_path: Path) -> None:
+    sets = write_pretraining_sets(tmp_path / "sets", videos=10)
+    start = replace(options(small_busi, tmp_path / "run", workers=0, epochs=1), data=sets)
+    pretrain(start)
+    with pytest.raises(DataError, match=r"differs in seed \(0, not 1\), training images, val images$"):
+        pretrain(replace(start, resume=True, seed=1, epochs=2))
+    assert pretrain(replace(start, resume=True, epochs=2)).epochs == 2
+
+
+def test_a_checkpoint_from_before_seed_and_images_were_kept_is_resumed(small_busi: Path, tmp_path: Path) -> None:
+    result = train(options(small_busi, tmp_path / "run", workers=0, epochs=1))
+    content = torch.load(result.last, weights_only=True)
+    del content["hyper_parameters"]["seed"], content["hyper_parameters"]["images"]
+    torch.save(content, result.last)
+    again = options(small_busi, tmp_path / "run", workers=0, epochs=2, seed=1, resume=True)
+    assert train(again).epochs == 2
+    with pytest.raises(DataError, match=r"differs in seed \(1, not 0\)"):
+        train(replace(again, seed=0))
 
 
 def command(busi: Path, output: Path, *arguments: str) -> list[str]:

@@ -28,6 +28,10 @@ LESION_CENTRED = 0.7  # share of lesion-centred crops among "lesion_centred" ite
 class LabelledImage(Protocol):
     """An image with its labels on disk: `busi.Sample`, `pretraining_sets.MaskedImage`."""
 
+    @property
+    def name(self) -> str:
+        """Tells it from the other images of its folder."""
+
     def load(self) -> tuple[UInt8Array, UInt8Array]:
         """Grey image and labels, uint8 `[H, W]`."""
 
@@ -55,7 +59,7 @@ class EpochSampler(Sampler[int]):
 class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
     """Patches uint8 `[1, h, w]` with labels int64 `[h, w]` (255 where there is no frame), drawn as the recipe says.
 
-    All frames are held in memory: BUSI's 546 training images are 140 MB.
+    All frames are held in memory: BUSI's 546 training images with their labels are 344 MB.
 
     Args:
         samples: BUSI images, each once an epoch (or each of their patches).

@@ -101,7 +101,7 @@ def pixel_accuracy(confusion: Confusion) -> FloatArray:
 
 
 def merge_lesions(confusion: Confusion) -> Confusion:
-    """Benign and malignant as one class: `[..., 3, 3]` -> `[..., 2, 2]`."""
+    """All classes but background as one: `[..., C, C]` -> `[..., 2, 2]`."""
     return np.add.reduceat(np.add.reduceat(confusion, [0, 1], axis=-2), [0, 1], axis=-1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,15 +20,17 @@ from bcseg_edge.frames import CLASSES
 from bcseg_edge.tiling import TileGrid
 from bcseg_train.dataset import ValidationFrames
 from bcseg_train.losses import combined_loss
+from bcseg_train.metrics import dice, iou, mean_known, merge_lesions
 from bcseg_train.models import ModelSpec, SegmentationNet
 from bcseg_train.recipes import Recipe
 
 
 class SegmentationModule(pl.LightningModule):
-    """Trains a `SegmentationNet` by a `Recipe`.
+    """Trains a `SegmentationNet` by a `Recipe`. Its checkpoints keep both, the seed and the digests of the `images`.
 
     Logged each epoch: `train_loss`, `val_loss`, and over all pixels of the whole validation frames `val_iou_CLASS`,
-    `val_mean_iou`, `val_lesion_iou` (benign and malignant as one), `val_mean_dice`.
+    `val_mean_iou`, `val_lesion_iou` (benign and malignant as one), `val_mean_dice`: see `metrics`. A class that is
+    neither there nor predicted is NaN, and left out of the means.
     """
 
     def __init__(
@@ -38,9 +41,11 @@ class SegmentationModule(pl.LightningModule):
         validation: ValidationFrames | None,
         classes: tuple[str, ...] = CLASSES,
         seed: int = 0,
+        images: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters({"spec": dataclasses.asdict(spec), "recipe": recipe.model_dump(mode="json")})
+        origin = {"spec": dataclasses.asdict(spec), "recipe": recipe.model_dump(mode="json")}
+        self.save_hyperparameters({**origin, "seed": seed, "images": dict(images or {})})
         self.recipe = recipe
         self.steps_per_epoch = steps_per_epoch
         self.validation = validation
@@ -114,15 +119,12 @@ class SegmentationModule(pl.LightningModule):
             self.log("val_loss", self._loss(whole, labels), on_epoch=True, batch_size=1, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
-        counts = self.confusion.compute().double()  # [truth, predicted]
+        counts = self.confusion.compute().cpu().numpy()  # [truth, predicted]
         self.confusion.reset()
-        overlap, either = counts.diagonal(), counts.sum(0) + counts.sum(1) - counts.diagonal()
-        iou = overlap / either.clamp(min=1)
-        dice = 2 * overlap / (counts.sum(0) + counts.sum(1)).clamp(min=1)
-        lesion_overlap = counts[1:, 1:].sum()
-        values = {f"val_iou_{name}": value for name, value in zip(self.classes, iou, strict=True)}
-        values["val_mean_iou"] = iou.mean()
-        values["val_mean_dice"] = dice.mean()
-        values["val_lesion_iou"] = lesion_overlap / (counts.sum() - counts[0, 0]).clamp(min=1)
-        self.log_dict({name: value.float() for name, value in values.items()}, sync_dist=True)
-        self.log("mean_iou", iou.mean().float(), prog_bar=True, logger=False, sync_dist=True)
+        by_class, mean_iou = iou(counts), float(mean_known(iou(counts)))
+        values = {f"val_iou_{name}": float(value) for name, value in zip(self.classes, by_class, strict=True)}
+        values["val_mean_iou"] = mean_iou
+        values["val_mean_dice"] = float(mean_known(dice(counts)))
+        values["val_lesion_iou"] = float(iou(merge_lesions(counts))[1])
+        self.log_dict(values, sync_dist=True)
+        self.log("mean_iou", mean_iou, prog_bar=True, logger=False, sync_dist=True)

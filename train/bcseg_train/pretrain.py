@@ -23,4 +23,5 @@ def pretrain(options: TrainOptions) -> TrainResult:
     recipe = recipe_of(options)
     checkpoint = checkpoint_to_resume(options.output, options.resume, spec, recipe)
     training, validation = hold_out(read_pretraining_sets(options.data), options.seed)
-    return fit(options, spec, recipe, TrainingData(training, validation, classes=CLASSES), checkpoint)
+    data = TrainingData(training, validation, classes=CLASSES).thinned(options.max_images)
+    return fit(options, spec, recipe, data, checkpoint)

@@ -40,6 +40,11 @@ class MaskedImage:
     mask_path: Path
     value: int
 
+    @property
+    def name(self) -> str:
+        """Set and file name."""
+        return f"{self.source}/{self.image_path.name}"
+
     def load(self) -> tuple[UInt8Array, UInt8Array]:
         """Grey image uint8 `[H, W]`, labels uint8 `[H, W]` of 0 and `value`; DataError where a file cannot be read."""
         image, mask = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in (self.image_path, self.mask_path))
@@ -55,24 +60,25 @@ def read_pretraining_sets(data: Path) -> list[MaskedImage]:
         data: folder with `index.csv`; a file `SET/images/X.jpg` has its mask at `SET/masks/X.png`.
 
     Raises:
-        DataError: no index, or no image of these sets in it.
+        DataError: no index, a column of it is missing, or no image of these sets is in it.
     """
     try:
         with (data / INDEX).open(newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if row["set"] in SETS and row["has_mask"] == "1"]
-    except (OSError, KeyError) as error:
+            rows = csv.DictReader(stream)
+            found = [(row["set"], Path(row["file"])) for row in rows if row["set"] in SETS and row["has_mask"] == "1"]
+    except (OSError, KeyError, TypeError) as error:  # the latter two: no such column, a row that ends before it
         raise DataError(
             f"no usable {INDEX} in {data}", f"it lists set, file, has_mask; sets: {', '.join(SETS)}"
         ) from error
     images = [
         MaskedImage(
-            source=row["set"],
-            group=f"{row['set']}/{_group(Path(row['file']).stem)}",
-            image_path=data / row["file"],
-            mask_path=data / row["set"] / "masks" / f"{Path(row['file']).stem}.png",
-            value=SETS.index(row["set"]) + 1,
+            source=source,
+            group=f"{source}/{_group(file.stem)}",
+            image_path=data / file,
+            mask_path=data / source / "masks" / f"{file.stem}.png",
+            value=SETS.index(source) + 1,
         )
-        for row in rows
+        for source, file in found
     ]
     if not images:
         raise DataError(f"{data / INDEX} lists no image with a mask", f"sets: {', '.join(SETS)}")

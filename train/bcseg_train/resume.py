@@ -1,8 +1,10 @@
-"""Whether a run may continue: its last checkpoint is sound and comes from the same model and recipe."""
+"""Whether a run may continue: its last checkpoint is sound and comes from the same model, recipe, seed and images."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from bcseg_edge.errors import DataError
 from bcseg_edge.files import atomic_path
+from bcseg_train.dataset import LabelledImage
 from bcseg_train.models import ModelSpec
 from bcseg_train.recipes import Recipe
 from bcseg_train.run_files import LAST
@@ -65,28 +68,66 @@ def checkpoint_to_resume(output: Path, resume: bool, spec: ModelSpec, recipe: Re
         return None
     if not last.is_file():
         raise DataError(f"nothing to resume: no {last}", "leave --resume out to start a new run")
-    earlier_spec, earlier_recipe = _read(last)
-    if earlier_spec != dataclasses.asdict(spec):
+    earlier = _read(last)
+    if earlier.spec != dataclasses.asdict(spec):
         raise DataError(
-            f"{last} is of model {earlier_spec.get('name')}, not {spec.name}",
-            f"resume with --model {earlier_spec.get('name')}, or choose another --output",
+            f"{last} is of model {earlier.spec.get('name')}, not {spec.name}",
+            f"resume with --model {earlier.spec.get('name')}, or choose another --output",
         )
-    before, now = earlier_recipe.model_dump(exclude=set(MAY_CHANGE)), recipe.model_dump(exclude=set(MAY_CHANGE))
+    before, now = earlier.recipe.model_dump(exclude=set(MAY_CHANGE)), recipe.model_dump(exclude=set(MAY_CHANGE))
     changed = [name for name in now if now[name] != before[name]]
     if changed:
         raise DataError(
-            f"{last} was trained by recipe {earlier_recipe.name} with other values of {', '.join(changed)}",
+            f"{last} was trained by recipe {earlier.recipe.name} with other values of {', '.join(changed)}",
             "resume with the recipe as it was, or choose another --output",
         )
     return last
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Recipe]:
-    """Spec and recipe that a checkpoint was trained by."""
+def images_digest(samples: Sequence[LabelledImage]) -> str:
+    """Hex SHA-256 of the images' names in their order, by which training draws them."""
+    return hashlib.sha256("\n".join(sample.name for sample in samples).encode()).hexdigest()
+
+
+def refuse_other_data(checkpoint: Path, seed: int, images: Mapping[str, str]) -> None:
+    """Refuse to continue `checkpoint` by another seed or on other images, which may have changed sides.
+
+    Args:
+        checkpoint: of the run; one from before seed and images were kept passes.
+        seed: of the run that would continue.
+        images: what they are for, in words -> `images_digest` of them.
+
+    Raises:
+        DataError: seed or images are not the checkpoint's.
+    """
+    earlier = _read(checkpoint)
+    differing = [what for what, digest in images.items() if earlier.images.get(what, digest) != digest]
+    if earlier.seed not in (None, seed):
+        differing.insert(0, f"seed ({earlier.seed}, not {seed})")
+    if differing:
+        raise DataError(
+            f"{checkpoint} is of a run that differs in {', '.join(differing)}",
+            f"resume with --seed {earlier.seed} and the data, split, other lesions and --max-images as they were, "
+            "or choose another --output",
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Origin:
+    """What a checkpoint was trained by; no seed and no images in one from before they were kept."""
+
+    spec: dict[str, Any]
+    recipe: Recipe
+    seed: int | None
+    images: dict[str, str]
+
+
+def _read(path: Path) -> _Origin:
     try:
         hyper = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["hyper_parameters"]
         spec = {**hyper["spec"], "decoder_channels": tuple(hyper["spec"]["decoder_channels"])}
-        return spec, Recipe.model_validate(hyper["recipe"])
+        recipe = Recipe.model_validate(hyper["recipe"])
+        return _Origin(spec, recipe, hyper.get("seed"), dict(hyper.get("images", {})))
     except Exception as error:  # torch.load raises many types; all mean the same here
         reason = str(error).split("\n")[0]
         raise DataError(

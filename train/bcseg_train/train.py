@@ -6,7 +6,7 @@ import os
 import signal
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -30,7 +30,13 @@ from bcseg_train.models import ModelSpec, find_spec
 from bcseg_train.module import SegmentationModule
 from bcseg_train.pretraining_sets import lesions_elsewhere
 from bcseg_train.recipes import Recipe, load_recipe
-from bcseg_train.resume import AtomicCheckpoints, KeptCheckpoint, checkpoint_to_resume
+from bcseg_train.resume import (
+    AtomicCheckpoints,
+    KeptCheckpoint,
+    checkpoint_to_resume,
+    images_digest,
+    refuse_other_data,
+)
 from bcseg_train.run_files import BEST, LAST
 from bcseg_train.split import find_split_file, group_near_duplicates, make_split, read_split, select
 from bcseg_train.temperature import calibrate_checkpoint
@@ -52,13 +58,13 @@ class TrainOptions:
         encoder_weights: imagenet, none or a file.
         pretrained: checkpoint of `pretrain.pretrain`: encoder, decoder and normalisation start from it.
         other_lesions: folder of other organs' images for a recipe that mixes them in (`Recipe.other_lesions`).
-        resume: continue from `output/last.ckpt`.
+        resume: continue from `output/last.ckpt`; with the seed and the images that it was started with.
         epochs: overrides the recipe's (its schedule stretches with it).
         seed: of weights, order and augmentation.
         precision: Lightning's: `bf16-mixed`, `32-true`, ...
         workers: loader processes.
         accelerator, devices, nodes, strategy: Lightning's, for several GPUs and machines.
-        max_images: use only the first images of each split: a smoke run.
+        max_images: use only so many images of each split, evenly over it: a smoke run.
         stop_after_epochs: end early, with the schedule unchanged: a run in portions.
     """
 
@@ -122,9 +128,10 @@ def train(options: TrainOptions) -> TrainResult:
     checkpoint = checkpoint_to_resume(options.output, options.resume, spec, recipe)
     training, validation = split_samples(options.data, options.split, options.seed)
     others = lesions_elsewhere(options.other_lesions, options.seed)[0] if options.other_lesions else []
-    result = fit(options, spec, recipe, TrainingData(training, validation, tuple(others)), checkpoint)
+    data = TrainingData(training, validation, tuple(others)).thinned(options.max_images)
+    result = fit(options, spec, recipe, data, checkpoint)
     if result.rank == 0 and result.epochs >= min(recipe.epochs, options.stop_after_epochs or recipe.epochs):
-        calibrate_checkpoint(result.best, validation)
+        calibrate_checkpoint(result.best, data.validation)
     return result
 
 
@@ -137,6 +144,17 @@ class TrainingData:
     others: Sequence[LabelledImage] = ()
     classes: tuple[str, ...] = CLASSES
 
+    def thinned(self, count: int | None) -> TrainingData:
+        """At most `count` images each for training and validation, evenly, so that every class is there; None: all."""
+        if count is None:
+            return self
+        return replace(self, training=_thin(self.training, count), validation=_thin(self.validation, count))
+
+    def digests(self) -> dict[str, str]:
+        """What the images are for, in words -> `images_digest` of them."""
+        parts = {"training images": self.training, "val images": self.validation, "other lesions": self.others}
+        return {what: images_digest(samples) for what, samples in parts.items()}
+
 
 def recipe_of(options: TrainOptions) -> Recipe:
     """The recipe that `options` name, with its number of epochs; DataError where there is none."""
@@ -148,22 +166,25 @@ def fit(
     options: TrainOptions, spec: ModelSpec, recipe: Recipe, data: TrainingData, checkpoint: Path | None
 ) -> TrainResult:
     """Train `spec` on `data`, from `checkpoint` on where there is one; raises as `train` does."""
+    images = data.digests()
+    if checkpoint is not None:
+        refuse_other_data(checkpoint, options.seed, images)
     keeper = _keep(options.output, BEST, monitor=SELECT_BY, mode="max")
     trainer = _trainer(options, recipe, keeper, checkpoint)
     _check_processes(trainer)
-    training, validation = _thin(data.training, options.max_images), _thin(data.validation, options.max_images)
-    if len(validation) < trainer.world_size:
+    if len(data.validation) < trainer.world_size:
         raise DataError(
-            f"{len(validation)} validation images cannot be shared by {trainer.world_size} processes",
+            f"{len(data.validation)} validation images cannot be shared by {trainer.world_size} processes",
             "use fewer --devices, or more images",
         )
     make_folder(options.output)
     pl.seed_everything(options.seed, workers=True, verbose=False)
 
-    patches = TrainingPatches(training, recipe, options.seed, data.others)
+    patches = TrainingPatches(data.training, recipe, options.seed, data.others)
     loader = _training_loader(patches, recipe, options)
     steps_per_epoch = -(-len(patches) // (recipe.batch_size * trainer.world_size))
-    module = SegmentationModule(spec, recipe, steps_per_epoch, ValidationFrames(validation), data.classes, options.seed)
+    validation = ValidationFrames(data.validation)
+    module = SegmentationModule(spec, recipe, steps_per_epoch, validation, data.classes, options.seed, images)
     if checkpoint is None:
         load_encoder_weights(module.model, options.encoder_weights, _statistics_patches(patches, recipe))
         if options.pretrained is not None:
@@ -226,10 +247,7 @@ def _keep(output: Path, name: str, monitor: str | None = None, mode: str = "min"
     return KeptCheckpoint(output, filename=Path(name).stem, monitor=monitor, mode=mode, enable_version_counter=False)
 
 
-def _thin(samples: Sequence[LabelledImage], count: int | None) -> Sequence[LabelledImage]:
-    """`count` samples evenly over the list, so that every class is there; all of them where it is None."""
-    if count is None:
-        return samples
+def _thin(samples: Sequence[LabelledImage], count: int) -> Sequence[LabelledImage]:
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
     return [samples[index] for index in chosen]
 

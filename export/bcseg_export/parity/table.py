@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bcseg_edge.errors import DataError
+from bcseg_edge.told import errors_told
 from bcseg_export.parity.report import FORMAT_VERSION
 
 HEAD = (
@@ -74,7 +75,8 @@ def _row(report: dict[str, Any]) -> tuple[str, ...]:
 
 def main(reports: Annotated[list[Path], typer.Argument(help="parity.json files.")]) -> None:
     """Print the table."""
-    typer.echo(comparison_table(reports), nl=False)
+    with errors_told():
+        typer.echo(comparison_table(reports), nl=False)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 
 from bcseg_edge.errors import DataError
 from bcseg_export.parity.command import ParityOptions, parity
-from bcseg_export.parity.table import comparison_table
+from bcseg_export.parity.table import comparison_table, main
 from tests.fixtures.grey_busi import write_grey_busi
 from tests.fixtures.tiny_model import write_model
 
@@ -39,3 +40,10 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match="report of"):
         comparison_table([path])
+
+
+def test_a_missing_report_is_told_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as caught:
+        main([tmp_path / "parity.json"])
+    assert caught.value.exit_code == 2
+    assert "parity.json is no report of parity" in capsys.readouterr().err
