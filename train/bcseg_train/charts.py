@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bcseg_edge.frames import CLASSES
 from bcseg_train.palette import CLASS_COLOURS, LINE_COLOURS, save_figure
@@ -144,6 +145,7 @@ def _draw_lines(axis: Axes, title: str, lines: Sequence[Series]) -> None:
         axis.plot(line.epochs, line.values, color=of_class[0] if of_class else next(others), label=line.name, lw=1.6)
     axis.set_title(title)
     axis.set_xlabel("epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     if lines:
