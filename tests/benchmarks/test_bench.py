@@ -13,6 +13,8 @@ import pytest
 from bcseg_benchmarks.differences import find_changes
 from bcseg_benchmarks.output import changes_text, write_report
 from bcseg_benchmarks.peers.benchmark_app import run_benchmark_app
+from bcseg_benchmarks.peers.comparison import Peer
+from bcseg_benchmarks.peers.contender import OURS
 from bcseg_benchmarks.readme import BEGIN, END, REPORT, replaced
 from bcseg_benchmarks.report import Report, read_report
 from bcseg_benchmarks.scaling import fit_slope, thread_counts
@@ -89,6 +91,30 @@ def test_a_report_does_not_differ_from_itself_and_a_slower_one_does(folder):
     assert (change.what, change.verdict) == ("tiny fp32: latency", "worse")
     assert find_changes(slower, report)[0].verdict == "better"
     assert "1 of" in changes_text(report, slower)
+
+
+def peer(precision, way, median_ms):
+    """A peer of three equal rounds."""
+    facts = {"model": "m", "how": "", "source": "", "scope": "frame to labels"}
+    return Peer(precision=precision, way=way, round_medians_ms=(median_ms,) * 3, **facts)
+
+
+def test_a_peers_ratio_is_to_our_way_of_its_precision(folder):
+    """Our INT8 got slower, our float32 did not."""
+    report = read_report(folder / "out" / "report.json").model_copy(update={"models": ()})
+    others = [peer("fp32", "eager", 60.0), peer("bf16", "compiled", 30.0), peer("auto", "default", 30.0)]
+    others += [peer("int8", "alone", 10.0)]
+    before, after = (
+        report.model_copy(update={"peers": (peer("fp32", OURS, 20.0), peer("int8", OURS, our_ms), *others)})
+        for our_ms in (10.0, 20.0)
+    )
+    changes = {change.what: (change.old, change.new, change.verdict) for change in find_changes(before, after)}
+    assert changes == {
+        "m fp32 eager / m fp32 bcseg-edge": (3, 3, "within noise"),
+        "m bf16 compiled / m fp32 bcseg-edge": (1.5, 1.5, "within noise"),
+        "m auto default / m fp32 bcseg-edge": (1.5, 1.5, "within noise"),
+        "m int8 alone / m int8 bcseg-edge": (1, 0.5, "worse"),
+    }
 
 
 def test_what_is_no_report_is_refused(tmp_path):
