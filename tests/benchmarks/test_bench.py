@@ -193,7 +193,8 @@ def test_threads_are_measured_in_the_measured_tiling(named, tiling, tmp_path, mo
 
 
 def test_ci_ratios_hold():
-    done = bench("--precision", "fp32", "--check", str(ROOT / "benchmarks" / "ci.toml"), *SHORT)
+    limits = str(ROOT / "benchmarks" / "ci.toml")
+    done = bench("--precision", "fp32", "--check", limits, *SHORT, "--rounds", "5")  # two may be disturbed
     assert done.returncode == 0, done.stderr
     assert "| met |" in done.stdout
 
