@@ -132,7 +132,7 @@ def _openvino_product(left: Float32Array, right: Float32Array, threads: int) -> 
 
 def _copy_bytes_per_second(threads: int, seconds: float) -> float:
     """Each thread copies an array of its own, far larger than its caches; NumPy lets other threads run meanwhile."""
-    # Not zeros: unwritten, they are all one page of the kernel's, read from the cache (27.6 GB/s instead of 16.7).
+    # Not zeros: unwritten, they are all one page of the kernel's, read from the cache at twice the bandwidth.
     pairs = [np.ones((2, COPY_BYTES // 8)) for _ in range(threads)]  # float64
     best_s = float("inf")
     with ThreadPoolExecutor(threads) as pool:
