@@ -204,6 +204,7 @@ class _Run:
             main,
             self.workload,
             options.backend,
+            self.tiling(main),
             options.thread_count,
             options.scaling_frames,
             options.scaling_s,

@@ -103,11 +103,15 @@ def _of_model(old: ModelReport, new: ModelReport) -> Iterator[Change]:
 
 
 def _of_ratios(old: Report, new: Report) -> Iterator[Change]:
-    """Each peer over our way with the same model and precision, where all four were measured."""
+    """Each peer over our way with the same model, where all four were measured.
+
+    Ours is of the peer's precision; where we have none of that (bf16, or auto, which OpenVINO chooses), in float32.
+    """
     before = {peer.name: peer.round_medians_ms for peer in old.peers if peer.round_medians_ms}
     after = {peer.name: peer.round_medians_ms for peer in new.peers if peer.round_medians_ms}
+    names = {(one.model, one.precision): one.name for one in new.peers if one.way == OURS}
     for peer in new.peers:
-        ours = next((one.name for one in new.peers if (one.model, one.way) == (peer.model, OURS)), "")
+        ours = names.get((peer.model, peer.precision)) or names.get((peer.model, "fp32"), "")
         if peer.way == OURS or not all(name in rounds for name in (peer.name, ours) for rounds in (before, after)):
             continue
         values, spreads = [], []

@@ -2,7 +2,7 @@
 
 Every model in every precision asked for; with TensorRT from plans that it builds for exactly these frames. Throughput
 is that of a stream of host frames, uploads under computation; latency is one frame at a time, by CUDA events. The
-targets: 300 frames per second at 640x480, and everything but the network at most 5 % of a frame.
+targets: 300 frames per second at 640x480, and split and stitch at most 5 % of a frame.
 """
 
 from __future__ import annotations

@@ -123,8 +123,9 @@ def _roofline(report: Report) -> list[str]:
         (one.model, f"{one.gflops:.0f}", f"{one.intensity:.1f}", f"{one.share:.0%}") for one in report.roofline.achieved
     )
     intro = (
-        f"Measured peak: {peak.gflops:.0f} Gflop/s (float32 matrix product), {peak.gbytes:.1f} GB/s (copies on "
-        f"{peak.threads} threads). INT8 may exceed the float32 roof."
+        f"Measured peak: {peak.gflops:.0f} Gflop/s (float32 matrix product by {peak.library}), {peak.gbytes:.1f} GB/s "
+        f"(copies on {peak.threads} threads). That is what was reached, not a limit: a network may lie above it, "
+        "in INT8 above all."
     )
     headings = ("model", "G operations/s", "operations/byte", "of the float32 roof")
     return ["## Roofline", intro, table(Table(headings, rows))]

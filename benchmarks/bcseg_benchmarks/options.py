@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bcseg_edge.cores import usable_cores
 from bcseg_edge.errors import DataError
 from bcseg_edge.tiling import TILINGS
 
@@ -87,8 +87,3 @@ def check_options(options: BenchOptions) -> None:
         )
     if options.tiling is not None and options.tiling not in TILINGS:
         raise DataError(f"unknown tiling {options.tiling!r}", f"choose one of: {', '.join(TILINGS)}")
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -194,10 +194,10 @@ def _roofline(report: Report) -> str:
     if report.roofline is None:
         return ""
     text = (
-        "<p>The roof is what this machine did in the same run: a 1024x1024 float32 matrix product and copies on all "
-        "threads. Traffic is counted per convolution without fusion, so a point lies too far left rather "
-        "than too far right. "
-        "INT8 has instructions of its own and may exceed the float32 roof.</p>"
+        "<p>The roof is what this machine did in the same run: a float32 matrix product by "
+        f"{escape(report.roofline.peak.library)} and copies on all threads. Traffic is counted per convolution without "
+        "fusion, so a point lies too far left rather than too far right. The roof was reached and is no limit: a "
+        "network may lie above it, in INT8 above all, which has instructions of its own.</p>"
     )
     return _section("Roofline", text + roofline_svg(report))
 

@@ -207,9 +207,8 @@ def roofline_svg(report: Report) -> str:
         most = max([one.intensity for one in roofline.achieved] + [ridge]) * 4
         x = np.geomspace(min(1.0, ridge / 8), most, 60)
         axes.plot(x, np.minimum(peak.gflops, x * peak.gbytes), color="#444", lw=1.4)
-        axes.text(
-            most, peak.gflops * 1.05, f"float32 matrix product {peak.gflops:.0f} Gflop/s", ha="right", va="bottom"
-        )
+        product = f"float32 matrix product ({peak.library}) {peak.gflops:.0f} Gflop/s"
+        axes.text(most, peak.gflops * 1.05, product, ha="right", va="bottom")
         axes.text(x[2], x[2] * peak.gbytes * 1.35, f"copy {peak.gbytes:.0f} GB/s", va="bottom")
         colours = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
         for number, one in enumerate(roofline.achieved):

@@ -88,6 +88,7 @@ def measure_scaling(
     subject: Subject,
     workload: Workload,
     backend: str,
+    measured_tiling: Tiling,
     threads: int,
     min_frames: int,
     seconds: float,
@@ -114,11 +115,10 @@ def measure_scaling(
         )
 
     sizes = tuple(point(tiling, frame_hw, threads) for tiling in TILINGS for frame_hw in frame_sizes_hw)
-    own = subject.tiling or subject.passport.tiling
     return Scaling(
         frame_sizes=sizes,
         batches=tuple(_batches(subject, backend, threads, min_frames, seconds, say)),
-        threads=tuple(point(own, workload.frame_hw, count) for count in thread_counts(threads)),
+        threads=tuple(point(measured_tiling, workload.frame_hw, count) for count in thread_counts(threads)),
         slopes=tuple(_slopes(sizes)),
         seconds_per_point=seconds,
         min_frames=min_frames,

@@ -1,4 +1,4 @@
-"""What a machine shows of itself while it works: energy, temperature, clocks, memory. Linux; elsewhere nothing."""
+"""What a machine shows of itself while it works: energy, temperature, clocks, load. Linux; elsewhere nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 ROOT = Path("/")
-RAPL_SAMPLE_S = 0.2
+POWER_SAMPLE_S = 0.2  # of a board's power monitor
+PLATFORM = "psys"  # RAPL's name of it
 
 
 class Power(Record):
@@ -97,7 +98,8 @@ class PowerMeter:
 
     def _energy(self) -> tuple[float | None, str]:
         if self._readable_counters():
-            return self._rapl_j(), "RAPL, CPU packages"
+            platform = _text(self._counters[0] / "name") == PLATFORM
+            return self._rapl_j(), "RAPL, whole platform (psys)" if platform else "RAPL, CPU packages"
         if len(self._samples) > 1:
             times_s, watts = np.array(self._samples).T
             return float((np.diff(times_s) * (watts[1:] + watts[:-1]) / 2).sum()), "board's power monitor (INA)"
@@ -119,7 +121,7 @@ class PowerMeter:
             watts = _board_power_w(self._root)
             if watts is not None:
                 self._samples.append((monotonic(), watts))
-            if self._done.wait(RAPL_SAMPLE_S):
+            if self._done.wait(POWER_SAMPLE_S):
                 return
 
 
@@ -146,22 +148,20 @@ def governor(root: Path = ROOT) -> str:
     return ", ".join(sorted({_text(path) for path in paths})) or "not shown (a virtual machine, or no cpufreq)"
 
 
-def peak_memory_mib(root: Path = ROOT, process: str = "self") -> float | None:
-    """Most resident memory that a process has had, MiB."""
-    for line in _text(root / "proc" / process / "status").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return None
-
-
 def load_average() -> float | None:
     """Processes that wanted to run, mean of the last minute; None where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def _rapl_counters(root: Path) -> list[Path]:
-    """Packages, without their parts (`intel-rapl:0:0`), which would be counted twice."""
-    return [path for path in sorted(root.glob("sys/class/powercap/intel-rapl:*")) if path.name.count(":") == 1]
+    """Packages, without what would count them twice.
+
+    Their parts (`intel-rapl:0:0`) are left out, and so is the zone `psys`: it is the whole platform, packages included.
+    Where it is the only zone it is taken.
+    """
+    zones = [path for path in sorted(root.glob("sys/class/powercap/intel-rapl:*")) if path.name.count(":") == 1]
+    packages = [zone for zone in zones if _text(zone / "name") != PLATFORM]
+    return packages or zones
 
 
 def _board_power_w(root: Path) -> float | None:

@@ -8,21 +8,20 @@ descriptors flat, every fault survived, and shown results younger than the deadl
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
 from bcseg_edge.errors import SourceLost
 from bcseg_edge.frames import Frame
@@ -39,6 +38,7 @@ from bcseg_edge.sinks.jsonl import JsonLinesSink
 from bcseg_edge.sources.live import TIMEOUT, LiveSource, Read, Status, lost
 from bcseg_edge.sources.paced import PacedSource, to_and_fro
 from bcseg_edge.sources.phantom import PhantomSource, parse_phantom
+from bcseg_edge.told import errors_told
 
 WARM_SHARE = 0.2  # of the samples: caches and buffers may fill meanwhile
 MEMORY_GROWTH = 0.08  # of the warm median, and 10 MB: what the allocators take and give
@@ -283,30 +283,29 @@ def _failures(report: dict[str, Any], sabotage: Saboteur) -> list[str]:
     return failures
 
 
-def main() -> None:
-    """Run the soak and print its report; exit 1 where something did not hold."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--every", type=float, default=20.0, help="seconds between faults")
-    parser.add_argument("--model", default="edge")
-    parser.add_argument("--backend", default="auto")
-    parser.add_argument("--phantom", default="phantom:640x480@30?frames=60")
-    parser.add_argument("--deadline", type=float, default=200.0, help="ms")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+def main(
+    minutes: float = 30.0,
+    every: Annotated[float, typer.Option(help="Seconds between faults.")] = 20.0,
+    model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = "edge",
+    backend: str = "auto",
+    phantom: Annotated[str, typer.Option(help="The source's text.")] = "phantom:640x480@30?frames=60",
+    deadline: Annotated[float, typer.Option(help="ms.")] = 200.0,
+) -> None:
+    """Run the live loop with faults and print its report; exit 1 where something did not hold."""
+    with errors_told(), tempfile.TemporaryDirectory() as folder:
         report = soak(
-            seconds=arguments.minutes * 60,
-            every_s=arguments.every,
-            model=arguments.model,
-            backend=arguments.backend,
-            phantom=arguments.phantom,
-            deadline_ms=arguments.deadline,
+            seconds=minutes * 60,
+            every_s=every,
+            model=model,
+            backend=backend,
+            phantom=phantom,
+            deadline_ms=deadline,
             folder=Path(folder),
-            tell=lambda line: print(line, file=sys.stderr, flush=True),
+            tell=lambda line: typer.echo(line, err=True),
         )
-    print(json.dumps(report, indent=1))
-    sys.exit(1 if report["failures"] else 0)
+    typer.echo(json.dumps(report, indent=1))
+    raise typer.Exit(1 if report["failures"] else 0)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -6,17 +6,19 @@ import datetime
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from bcseg_edge.backends import AUTO
+from bcseg_edge.backends import AUTO, CUDA_BACKENDS
 from bcseg_edge.errors import BcsegError, DataError
-from bcseg_edge.models import PRECISIONS, read_model
+from bcseg_edge.models import CPU_FILES, GPU_FILES, PRECISIONS, read_model
 from bcseg_edge.passport import Passport, Tiling, file_sha256, passport_path, read_passport, write_passport
 from bcseg_edge.tiling import TILINGS
 
 if TYPE_CHECKING:
     import onnx
 
+    from bcseg_calibration.quantize import Target
+    from bcseg_edge.passport import Precision
     from bcseg_train.models import SegmentationNet
 
 SHIPPED = "the file's own"
@@ -78,7 +80,7 @@ def open_subjects(
         precisions: fp32, fp16, int8, made where a file is missing; empty takes the files as they are, and float32
             for random weights.
         folder: for the files that are made; it has to outlive the subjects.
-        backend: what will execute them: which file a name stands for.
+        backend: what will execute them: which file a name stands for, and what INT8 is made for.
 
     Raises:
         ModelError: no such model, or a damaged file.
@@ -95,7 +97,7 @@ def open_subjects(
         made.mkdir(exist_ok=True)
         found = _random(model, made) if random else _shipped(model, backend)
         wanted = precisions or (found.precision,)
-        return [found if one == found.precision else _in_precision(found, one, made) for one in wanted]
+        return [found if one == found.precision else _in_precision(found, one, made, backend) for one in wanted]
 
     asked = [(text, False) for text in models] + [(text, True) for text in random_weights]
     subjects: dict[tuple[str, str], Subject] = {}
@@ -131,16 +133,18 @@ def _float_sibling(path: Path) -> Path | None:
     return sibling if read_passport(sibling).precision == "fp32" else None
 
 
-def _in_precision(subject: Subject, precision: str, folder: Path) -> Subject:
-    """The same model in another precision: the file beside it, or one that is made."""
-    beside = subject.path.with_name(f"{subject.name}.{precision}.onnx")
+def _in_precision(subject: Subject, precision: str, folder: Path, backend: str) -> Subject:
+    """The same model in another precision, for `backend`: the file beside it, or one that is made."""
+    on_gpu = backend in CUDA_BACKENDS
+    suffixes = GPU_FILES if on_gpu else CPU_FILES
+    beside = subject.path.with_name(subject.name + suffixes[cast("Precision", precision)])
     if precision == "fp32" and subject.reference is not None:
         passport = read_passport(subject.reference)
         return Subject(subject.name, "fp32", subject.reference, passport, subject.weights, subject.reference)
     if beside.is_file():
         return Subject(subject.name, precision, beside, read_passport(beside), subject.weights, subject.reference)
     if precision == "int8" and subject.reference is not None:
-        return _quantized(subject, folder)
+        return _quantized(subject, subject.reference, folder / beside.name, "tensorrt" if on_gpu else "cpu")
     if precision == "fp16" and subject.reference is not None:
         return _halved(subject, subject.reference, folder)
     raise BcsegError(f"there is no {precision} file of {subject.path.name}", f"leave --precision {precision} out")
@@ -198,27 +202,28 @@ def _random_passport(network: SegmentationNet, path: Path, window_hw: tuple[int,
     )
 
 
-def _quantized(subject: Subject, folder: Path) -> Subject:
+def _quantized(subject: Subject, reference: Path, path: Path, target: Target) -> Subject:
     import onnx
 
+    from bcseg_calibration.half import overflowing_nodes, to_half
     from bcseg_calibration.prepare import fold
-    from bcseg_calibration.quantize import quantize
+    from bcseg_calibration.quantize import quantize, symmetric_ranges
     from bcseg_calibration.ranges import measure_ranges
     from bcseg_export.patches import collect_patches
 
-    if subject.reference is None:
-        raise BcsegError(f"{subject.path.name} has no float32 file beside it", "leave --precision int8 out")
-    passport = read_passport(subject.reference)
+    passport = read_passport(reference)
     patches, _ = collect_patches(None, passport.window_hw, passport.tiling, CALIBRATION_PATCHES)
-    folded = fold(onnx.load(subject.reference))
-    quantized: onnx.ModelProto = quantize(folded, measure_ranges(folded, patches, "minmax", symmetric=False), "cpu")
-    path = folder / f"{subject.name}.int8.onnx"
+    folded = fold(onnx.load(reference))
+    ranges = measure_ranges(folded, patches, "minmax", symmetric=symmetric_ranges(target))
+    quantized: onnx.ModelProto = quantize(folded, ranges, target)
+    if target == "tensorrt":  # what is not INT8 is float16 there, as in a file that is shipped
+        quantized = to_half(quantized, overflowing_nodes(folded, ranges))
     onnx.save(quantized, path)
     passport = passport.model_copy(
         update={
             "sha256": file_sha256(path),
             "precision": "int8",
-            "target": "cpu",
+            "target": target,
             "weights": "int8",
             "accuracy": "not measured",
             "parity": "not measured",
@@ -226,4 +231,4 @@ def _quantized(subject: Subject, folder: Path) -> Subject:
     )
     write_passport(passport, path)
     weights = f"{subject.weights}; {UNGATED}" if subject.random else UNGATED
-    return Subject(subject.name, "int8", path, passport, weights, subject.reference)
+    return Subject(subject.name, "int8", path, passport, weights, reference)

@@ -6,16 +6,21 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from bcseg_benchmarks import command
 from bcseg_benchmarks.differences import find_changes
+from bcseg_benchmarks.options import BenchOptions
 from bcseg_benchmarks.output import changes_text, write_report
 from bcseg_benchmarks.peers.benchmark_app import run_benchmark_app
+from bcseg_benchmarks.peers.comparison import Peer
+from bcseg_benchmarks.peers.contender import OURS
 from bcseg_benchmarks.readme import BEGIN, END, REPORT, replaced
 from bcseg_benchmarks.report import Report, read_report
-from bcseg_benchmarks.scaling import fit_slope, thread_counts
+from bcseg_benchmarks.scaling import fit_slope, measure_scaling, thread_counts
 from bcseg_benchmarks.subjects import open_subjects
 from bcseg_edge.errors import DataError
 from bcseg_edge.tiling import TileGrid
@@ -28,8 +33,8 @@ SHORT += ("--recording", "0", "--no-roofline", "--threads", "1")
 
 def bench(*arguments, timeout=600):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "bcseg_edge", "bench", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, env=environment)
+    program = [sys.executable, "-m", "bcseg_edge", "bench", *arguments]
+    return subprocess.run(program, capture_output=True, text=True, timeout=timeout, check=False, env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +79,12 @@ def test_the_page_needs_nothing_beside_itself(folder):
         assert outside not in page
     for said in ("tiny fp32", "onnxruntime-alone", "Read with care", "Machine"):
         assert said in page
-        assert said in page or said in (folder / "out" / "report.md").read_text()
+
+
+def test_markdown_says_what_the_page_says(folder):
+    text = (folder / "out" / "report.md").read_text()
+    for said in ("| tiny fp32 |", "| onnxruntime-alone |", "**Doubtful:** a short run", "## Machine"):
+        assert said in text
 
 
 def test_a_report_does_not_differ_from_itself_and_a_slower_one_does(folder):
@@ -89,6 +99,30 @@ def test_a_report_does_not_differ_from_itself_and_a_slower_one_does(folder):
     assert (change.what, change.verdict) == ("tiny fp32: latency", "worse")
     assert find_changes(slower, report)[0].verdict == "better"
     assert "1 of" in changes_text(report, slower)
+
+
+def peer(precision, way, median_ms):
+    """A peer of three equal rounds."""
+    facts = {"model": "m", "how": "", "source": "", "scope": "frame to labels"}
+    return Peer(precision=precision, way=way, round_medians_ms=(median_ms,) * 3, **facts)
+
+
+def test_a_peers_ratio_is_to_our_way_of_its_precision(folder):
+    """Our INT8 got slower, our float32 did not."""
+    report = read_report(folder / "out" / "report.json").model_copy(update={"models": ()})
+    others = [peer("fp32", "eager", 60.0), peer("bf16", "compiled", 30.0), peer("auto", "default", 30.0)]
+    others += [peer("int8", "alone", 10.0)]
+    before, after = (
+        report.model_copy(update={"peers": (peer("fp32", OURS, 20.0), peer("int8", OURS, our_ms), *others)})
+        for our_ms in (10.0, 20.0)
+    )
+    changes = {change.what: (change.old, change.new, change.verdict) for change in find_changes(before, after)}
+    assert changes == {
+        "m fp32 eager / m fp32 bcseg-edge": (3, 3, "within noise"),
+        "m bf16 compiled / m fp32 bcseg-edge": (1.5, 1.5, "within noise"),
+        "m auto default / m fp32 bcseg-edge": (1.5, 1.5, "within noise"),
+        "m int8 alone / m int8 bcseg-edge": (1, 0.5, "worse"),
+    }
 
 
 def test_what_is_no_report_is_refused(tmp_path):
@@ -146,8 +180,21 @@ def test_threads_double_up_to_all():
     assert [thread_counts(most) for most in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
 
 
+@pytest.mark.parametrize(("named", "tiling"), [("", "overlap"), ("@frame", "frame")])
+def test_threads_are_measured_in_the_measured_tiling(named, tiling, tmp_path, monkeypatch):
+    """That of the option, where the model names none."""
+    monkeypatch.setattr(command, "measure_scaling", partial(measure_scaling, frame_sizes_hw=((64, 64),)))
+    model = f"{write_model(tmp_path, (64, 64))}{named}"
+    short = {"min_frames": 1, "min_seconds": 0, "warm_up_s": 0, "cold_starts": 0, "recording_frames": 0}
+    short |= {"roofline": False, "scaling": True, "scaling_frames": 1, "scaling_s": 0}
+    report = command.bench(BenchOptions(models=(model,), tiling="overlap", frame_hw=(96, 160), threads=2, **short))
+    assert report.models[0].tiling == tiling
+    assert [point.tiling for point in report.scaling[0].threads] == [tiling] * 2
+
+
 def test_ci_ratios_hold():
-    done = bench("--precision", "fp32", "--check", str(ROOT / "benchmarks" / "ci.toml"), *SHORT)
+    limits = str(ROOT / "benchmarks" / "ci.toml")
+    done = bench("--precision", "fp32", "--check", limits, *SHORT, "--rounds", "5")  # two may be disturbed
     assert done.returncode == 0, done.stderr
     assert "| met |" in done.stdout
 

@@ -7,17 +7,25 @@ import pytest
 
 from bcseg_benchmarks.checks import RatiosMissed, check, read_thresholds, require_met
 from bcseg_benchmarks.peers.comparison import compare, ratio
-from bcseg_benchmarks.peers.contender import Contender
+from bcseg_benchmarks.peers.contender import OURS, Contender
+from bcseg_benchmarks.peers.runtimes import OPENVINO, runtime_contenders
+from bcseg_benchmarks.subjects import Subject
 from bcseg_edge.errors import DataError
+from bcseg_edge.passport import read_passport
+from bcseg_edge.tiling import TileGrid
+from tests.fixtures.tiny_model import write_model
 
 IMAGES = [np.full((4, 6), grey, np.uint8) for grey in (0, 1, 2)]
 
 
 class Fake:
-    """Advances a clock by `cost_ms` a call and labels every pixel with the image's grey plus `off`."""
+    """Advances a clock by `cost_ms` a call and labels every pixel with the image's grey plus `off`.
+
+    It fails where `world["breaks"]` says so: in the call of that number.
+    """
 
     def __init__(self, world, name, cost_ms, off):
-        self.world, self.name, self.cost_ms, self.off, self.closed = world, name, cost_ms, off, False
+        self.world, self.name, self.cost_ms, self.off = world, name, cost_ms, off
 
     def prepare(self, image):
         return image
@@ -25,17 +33,19 @@ class Fake:
     def run(self, image):
         self.world["now"] += int(self.cost_ms * 1e6)
         self.world["calls"].append(self.name)
+        if self.world["calls"].count(self.name) == self.world["breaks"].get(self.name):
+            raise RuntimeError("out of memory\nand a long trace")
         return image + np.uint8(self.off)
 
     def labels(self, result):
         return result
 
     def close(self):
-        self.world["closed"] += 1
+        self.world["closed"].add(self.name)
 
 
-def fakes(costs_ms, offs=None):
-    world = {"now": 0, "calls": [], "closed": 0}
+def fakes(costs_ms, offs=None, breaks=None):
+    world = {"now": 0, "calls": [], "closed": set(), "breaks": breaks or {}}
     offs = offs or {}
     contenders = [
         Contender("m", "fp32", way, "", "", "frame to labels", lambda w=way, c=cost: Fake(world, w, c, offs.get(w, 0)))
@@ -56,7 +66,7 @@ def test_ratios_of_known_costs():
     assert [len(peer.round_medians_ms) for peer in peers] == [4, 4]
     assert peers[0].latency.count == 4  # one call fills the slow one's slice
     assert peers[1].latency.count == 4 * 5
-    assert world["closed"] == 2
+    assert world["closed"] == {"slow", "fast"}
 
 
 def test_everybody_runs_in_every_round_and_the_order_changes():
@@ -82,6 +92,33 @@ def test_a_contender_that_cannot_run_is_noted_and_the_others_are_measured():
     assert peers[1].latency is not None
     with pytest.raises(DataError, match="was not measured"):
         ratio(peers, "m bf16 gone", "m fp32 here")
+
+
+def calls_before_round(number):
+    """Of a contender of 200 ms: its first call, two whose labels are compared, the warm-up; two calls a slice."""
+    world, contenders = fakes({"a": 200})
+    run(world, contenders, rounds=1)
+    return len(world["calls"]) - 2 + 2 * (number - 1)
+
+
+@pytest.mark.parametrize("call", [1, calls_before_round(1), calls_before_round(2) + 1, calls_before_round(3) + 2])
+def test_a_peer_that_fails_on_the_way_is_noted_and_the_others_go_on(call):
+    costs_ms = dict.fromkeys(("a", "b", OURS), 200)
+    world, contenders = fakes(costs_ms, breaks={"b": call})
+    peers = {peer.way: peer for peer in run(world, contenders)}
+    assert peers["b"].problem == "out of memory"
+    assert (peers["b"].latency, peers["b"].round_medians_ms) == (None, ())
+    assert [len(peers[way].round_medians_ms) for way in ("a", OURS)] == [4, 4]
+    assert world["calls"].count("b") == call
+    assert world["closed"] == set(costs_ms)
+
+
+@pytest.mark.parametrize("call", [1, calls_before_round(2) + 1])
+def test_our_own_way_must_not_fail(call):
+    world, contenders = fakes({"a": 200, OURS: 200}, breaks={OURS: call})
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run(world, contenders)
+    assert world["closed"] == {"a", OURS}
 
 
 def test_nothing_to_compare_is_refused():
@@ -112,3 +149,11 @@ def test_other_files_are_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(DataError, match=r"x\.toml"):
         read_thresholds(path)
+
+
+@pytest.mark.parametrize(("target", "is_there"), [("any", True), ("tensorrt", False)])
+def test_a_file_laid_out_for_tensorrt_has_no_peer_on_the_cpu(tmp_path, target, is_there):
+    path = write_model(tmp_path, (64, 64), passport={"target": target})
+    subject = Subject("tiny", "fp32", path, read_passport(path), "its own", path)
+    ways = {contender.way for contender in runtime_contenders(subject, TileGrid((64, 64), (64, 64), "frame"), None)}
+    assert (OPENVINO in ways) == is_there

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
 from bcseg_benchmarks import gpu
 from bcseg_benchmarks.gpu import STAGES, figures, measure, subject_figures, with_plan, without_graph
 from bcseg_benchmarks.gpu_peak import GpuPeak, share_of_roof
-from bcseg_benchmarks.subjects import Subject, open_subjects
+from bcseg_benchmarks.subjects import SHIPPED, UNGATED, Subject, open_subjects
 from bcseg_edge.cuda.driver import find_gpu
 from bcseg_edge.errors import BcsegError, DataError
 from bcseg_edge.models import find_model
@@ -116,15 +117,44 @@ def test_on_a_gpu_a_name_stands_for_its_float16_file(tmp_path):
     assert [one.path.name for one in pair] == ["edge.onnx", "edge.fp16.onnx"]
 
 
-def test_float16_of_a_model_without_such_a_file_is_made(tmp_path):
+@pytest.fixture
+def edge_alone(tmp_path):
+    """The float32 file of `edge`, without its siblings."""
     shipped = find_model("edge", precision="fp32")
     for path in (shipped, passport_path(shipped)):
         shutil.copy(path, tmp_path)
-    (subject,) = open_subjects((str(tmp_path / shipped.name),), (), ("fp16",), tmp_path)
+    return tmp_path / shipped.name
+
+
+def test_float16_of_a_model_without_such_a_file_is_made(edge_alone, tmp_path):
+    (subject,) = open_subjects((str(edge_alone),), (), ("fp16",), tmp_path)
     assert (subject.title, subject.passport.precision) == ("edge fp16", "fp16")
     assert file_sha256(subject.path) == subject.passport.sha256
     types = {tensor.data_type for tensor in onnx.load(subject.path).graph.initializer}
-    assert onnx.TensorProto.FLOAT16 in types
+    assert TensorProto.FLOAT16 in types
+
+
+@pytest.mark.parametrize(
+    ("backend", "name", "target", "types"),
+    [
+        ("openvino", "edge.int8.onnx", "cpu", {TensorProto.UINT8, TensorProto.FLOAT}),
+        ("tensorrt", "edge.int8.tensorrt.onnx", "tensorrt", {TensorProto.INT8, TensorProto.FLOAT16}),
+        ("cuda", "edge.int8.tensorrt.onnx", "tensorrt", {TensorProto.INT8, TensorProto.FLOAT16}),
+    ],
+)
+def test_int8_is_for_the_backend_that_executes_it(backend, name, target, types, edge_alone, tmp_path):
+    """TensorRT takes no unsigned activations; what is made, and then what lies beside the model."""
+    (made,) = open_subjects((str(edge_alone),), (), ("int8",), tmp_path, backend)
+    assert (made.path.name, made.passport.precision, made.passport.target) == (name, "int8", target)
+    assert made.weights == UNGATED
+    graph = onnx.load(made.path).graph
+    tensors = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    activation = [node for node in graph.node if node.op_type == "QuantizeLinear"][-1]  # the first may keep float32
+    assert {tensors[name] for name in activation.input[1:]} == types
+    for path in (made.path, passport_path(made.path)):
+        shutil.copy(path, edge_alone.parent)
+    (beside,) = open_subjects((str(edge_alone),), (), ("int8",), tmp_path, backend)
+    assert (beside.path, beside.weights) == (edge_alone.parent / name, SHIPPED)
 
 
 def test_random_weights_without_pytorch_say_what_to_do(monkeypatch, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bcseg_benchmarks.sensors import PowerMeter, governor, peak_memory_mib, temperature_c
+from bcseg_benchmarks.sensors import PowerMeter, governor, temperature_c
 
 
 def write(root, **files):
@@ -14,9 +14,10 @@ def write(root, **files):
         path.write_text(f"{text}\n")
 
 
-def rapl(root, package, energy_uj):
+def rapl(root, package, energy_uj, name="package"):
     folder = root / "sys/class/powercap" / package
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "name").write_text(f"{name}\n")
     (folder / "energy_uj").write_text(f"{energy_uj}\n")
     (folder / "max_energy_range_uj").write_text("10000000\n")
 
@@ -29,6 +30,24 @@ def test_rapl_sums_packages_without_their_parts_and_corrects_the_wrap(tmp_path):
             rapl(tmp_path, package, energy_uj)
     assert meter.power.energy_j == pytest.approx(2.5)
     assert meter.power.per_frame_j(10) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("names", "joules", "source"),
+    [
+        (("package-0", "psys"), 1, "RAPL, CPU packages"),
+        (("psys", "package-0", "package-1"), 2, "RAPL, CPU packages"),
+        (("psys",), 1, "RAPL, whole platform (psys)"),
+    ],
+)
+def test_the_platforms_zone_counts_only_alone(names, joules, source, tmp_path):
+    """It holds what the packages take; each zone here takes 1 J."""
+    for number, name in enumerate(names):
+        rapl(tmp_path, f"intel-rapl:{number}", 0, name)
+    with PowerMeter(tmp_path) as meter:
+        for number, name in enumerate(names):
+            rapl(tmp_path, f"intel-rapl:{number}", 1_000_000, name)
+    assert (meter.power.energy_j, meter.power.energy_source) == (pytest.approx(joules), source)
 
 
 def test_a_jetsons_board_power_is_integrated(tmp_path):
@@ -51,7 +70,7 @@ def test_a_machine_that_shows_nothing_says_so(tmp_path):
     assert meter.power.energy_j is None
     assert meter.power.per_frame_j(5) is None
     assert "none" in meter.power.energy_source
-    assert (temperature_c(tmp_path), peak_memory_mib(tmp_path)) == (None, None)
+    assert temperature_c(tmp_path) is None
     assert governor(tmp_path).startswith("not shown")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip("onnxruntime", reason="a backend is needed")
@@ -26,3 +29,18 @@ def test_every_fault_is_survived(tmp_path):
     assert set(report["injected"]) == {*SOURCE_FAULTS, *BACKEND_FAULTS}
     assert report["ledger"]["shown"] > 30
     assert (tmp_path / "health.json").read_text().startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model", "nope"), "error: no shipped model is called 'nope'"),
+        (("--phantom", "phantom:big"), "error: "),
+    ],
+)
+def test_wrong_use_is_told_without_a_traceback(arguments, said):
+    command = [sys.executable, "-m", "bcseg_benchmarks.soak", "--minutes", "0.01", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith(said)
+    assert "hint: " in done.stderr

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
 from time import perf_counter, perf_counter_ns
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bcseg_benchmarks.peers.contender import Contender, Opened, Scope
+from bcseg_benchmarks.peers.contender import OURS, Contender, Opened, Scope
 from bcseg_benchmarks.timing import Clock, Distribution, Record, WarmUp, summarise, timed, warm_up
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import UInt8Array
@@ -72,7 +73,7 @@ class Ratio(Record):
     high: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Running:
     contender: Contender
     opened: Opened
@@ -97,7 +98,8 @@ def compare(
     """Run every contender in every round, in an order that changes from round to round.
 
     A slice is one call that is not measured (the caches are another's) and then calls until `slice_s` is over, at
-    least one.
+    least one. A peer that fails, when it is opened or in any round, is noted and not called again; all are closed
+    in the end.
 
     Args:
         contenders: with distinct names.
@@ -108,24 +110,28 @@ def compare(
 
     Raises:
         DataError: nothing to compare.
+        Exception: whatever our own way raises: without it there is nothing to compare with.
     """
     if not contenders or not images or rounds < 1:
         raise DataError("there is nothing to compare", "give contenders, images and at least one round")
     running: list[_Running] = []
     failed: dict[str, str] = {}
-    for contender in contenders:
-        say(f"opening {contender.name}")
-        try:
-            running.append(_open(contender, images, references.get(contender.model, []), clock))
-        except Exception as error:  # a peer that cannot run here must not end the measurement of the others
-            failed[contender.name] = _reason(error)
-    order = random.Random(0)
-    for number in range(rounds):
-        say(f"round {number + 1} of {rounds}")
-        for one in order.sample(running, len(running)):
-            _slice(one, slice_s, clock)
-    for one in running:
-        one.opened.close()
+    with ExitStack() as stack:
+        for contender in contenders:
+            say(f"opening {contender.name}")
+            with _noted(contender, failed):
+                one = _open(contender, images, references.get(contender.model, []), clock)
+                stack.callback(one.opened.close)
+                running.append(one)
+        order = random.Random(0)
+        for number in range(rounds):
+            say(f"round {number + 1} of {rounds}")
+            for one in order.sample(running, len(running)):
+                with _noted(one.contender, failed):
+                    _slice(one, slice_s, clock)
+                if one.contender.name in failed:
+                    running.remove(one)
+                    one.opened.close()  # at once: it may be memory that it lacked
     measured = {one.contender.name: one for one in running}
     return [_peer(contender, measured.get(contender.name), failed) for contender in contenders]
 
@@ -148,16 +154,18 @@ def ratio(peers: Sequence[Peer], slower: str, faster: str) -> Ratio:
 
 def _open(contender: Contender, images: Sequence[UInt8Array], references: list[UInt8Array], clock: Clock) -> _Running:
     started_s = perf_counter()
-    opened = contender.open()
-    prepared = [opened.prepare(image) for image in images]
-    opened.run(prepared[0])
-    setup_s = perf_counter() - started_s
-    equal = [
-        float(np.mean(opened.labels(opened.run(ready)) == reference))
-        for ready, reference in zip(prepared, references, strict=False)
-    ]
-    turns = cycle(prepared)
-    warm = warm_up(lambda: opened.run(next(turns)), WARM_UP_S, window=WARM_UP_WINDOW, clock=clock)
+    with ExitStack() as stack:
+        opened = stack.enter_context(closing(contender.open()))
+        prepared = [opened.prepare(image) for image in images]
+        opened.run(prepared[0])
+        setup_s = perf_counter() - started_s
+        equal = [
+            float(np.mean(opened.labels(opened.run(ready)) == reference))
+            for ready, reference in zip(prepared, references, strict=False)
+        ]
+        turns = cycle(prepared)
+        warm = warm_up(lambda: opened.run(next(turns)), WARM_UP_S, window=WARM_UP_WINDOW, clock=clock)
+        stack.pop_all()
     return _Running(contender, opened, turns, setup_s, float(np.mean(equal)) if equal else None, warm)
 
 
@@ -186,6 +194,17 @@ def _peer(contender: Contender, one: _Running | None, failed: dict[str, str]) ->
         round_medians_ms=tuple(one.medians_ms),
         labels_equal=one.labels_equal,
     )
+
+
+@contextmanager
+def _noted(contender: Contender, failed: dict[str, str]) -> Iterator[None]:
+    """Note why a peer cannot run here, so that it does not end the measurement of the others; our own way does."""
+    try:
+        yield
+    except Exception as error:
+        if contender.way == OURS:
+            raise
+        failed[contender.name] = _reason(error)
 
 
 def _reason(error: Exception) -> str:

@@ -35,6 +35,11 @@ def runtime_contenders(subject: Subject, grid: TileGrid, threads: int | None) ->
         return Contender(subject.name, precision, way, how, source, "network alone", lambda: NetworkAlone(grid, load()))
 
     path, precision = subject.path, subject.precision
+    if _has_cuda_provider():
+        how = "InferenceSession, CUDA provider"
+        yield contender(precision, ONNXRUNTIME_CUDA, how, _ORT_CUDA, lambda: onnxruntime_infer(path, threads, "CUDA"))
+    if subject.passport.target == "tensorrt":  # which both compute wrongly on a CPU: docs/precision.md
+        return
     how = "InferenceSession, all graph optimisations, CPU provider"
     yield contender(precision, ONNXRUNTIME, how, _ORT, lambda: onnxruntime_infer(path, threads, "CPU"))
     yield contender(
@@ -47,9 +52,6 @@ def runtime_contenders(subject: Subject, grid: TileGrid, threads: int | None) ->
     if precision == "fp32":
         how = "compile_model, static batch, LATENCY hint; takes bfloat16 where the CPU has it"
         yield contender("auto", OPENVINO_DEFAULT, how, _OV, lambda: openvino_infer(path, grid.count, threads, None))
-    if _has_cuda_provider():
-        how = "InferenceSession, CUDA provider"
-        yield contender(precision, ONNXRUNTIME_CUDA, how, _ORT_CUDA, lambda: onnxruntime_infer(path, threads, "CUDA"))
 
 
 class NetworkAlone:
