@@ -127,6 +127,8 @@ def test_an_output_that_cannot_be_opened_leaves_what_an_earlier_run_wrote(model,
     assert {path.name for path in out.rglob("*")} == before
     run(model, "phantom:64x48@30?frames=2", "--output", out, "--crop", "1,2,3", expect=2)
     assert {path.name for path in out.rglob("*")} == before
+    run(model, *LIVE, "--output", out, "--black-box", tmp_path / "file", expect=2)
+    assert {path.name for path in out.rglob("*")} == before
 
 
 def test_run_closes_the_frame_path_before_its_model(model, monkeypatch):  # noqa: F811

@@ -198,6 +198,7 @@ def test_a_run_that_was_moved_still_knows_its_best(small_busi: Path, tmp_path: P
 
     last = tmp_path / "moved" / "last.ckpt"
     content = torch.load(last, weights_only=True)
+    assert sum(key.startswith("ModelCheckpoint{") for key in content["callbacks"]) == 2  # as Lightning's own
     for state in content["callbacks"].values():
         if state.get("monitor"):  # as if the first epoch had been better than any other can be
             state["best_model_score"] = torch.tensor(2.0)

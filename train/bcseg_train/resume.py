@@ -37,6 +37,11 @@ class KeptCheckpoint(ModelCheckpoint):
     Lightning forgets the best score when the folder's path has changed, and a worse epoch would overwrite `best.ckpt`.
     """
 
+    @property
+    def state_key(self) -> str:
+        """Lightning's own, so that runs from before this class are known again too."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state of an earlier start, with its paths in this folder."""
         super().load_state_dict(

@@ -98,9 +98,13 @@ def live_outputs(
         crop=options.crop,
         warnings=tuple(_model_warnings(arguments.model)),
     )
-    health = [] if arguments.health is None else [HealthFile(arguments.health)]
-    outputs = open_live_outputs(arguments.outputs, run)
-    outputs.sinks += health
+    with ExitStack() as undo:
+        health = [] if arguments.health is None else [HealthFile(arguments.health)]
+        for file in health:
+            undo.callback(file.close)
+        outputs = open_live_outputs(arguments.outputs, run)
+        outputs.sinks += health
+        undo.pop_all()
     return outputs
 
 

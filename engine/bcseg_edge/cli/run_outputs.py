@@ -202,14 +202,13 @@ def open_live_outputs(options: OutputOptions, run: LiveRun) -> LiveOutputs:
         outputs.blacken = _blackener(run.crop)
     with ExitStack() as undo:
         writers: list[WriterThread] = []
-        if run.output is not None:
-            writers.append(WriterThread(open_sinks(run.output, run.frame_hz), run.output))
-            undo.callback(writers[-1].close)
         if options.black_box is not None:
             writers.append(_open_black_box(options, options.black_box, run))
             undo.callback(writers[-1].close)
-        outputs.sinks += writers
         screens = _open_screens(options, run, writers, outputs.notes, undo)
+        if run.output is not None:  # last: it removes what an earlier run wrote
+            writers.append(WriterThread(open_sinks(run.output, run.frame_hz), run.output))
+        outputs.sinks += writers
         if screens:
             outputs.sinks.append(Shown(screens, run.controls))
         undo.pop_all()

@@ -35,10 +35,10 @@ def compiled_kernels(capability: tuple[int, int]) -> bytes:
     content = SOURCE.read_bytes()
     key = hashlib.sha256(repr((version, target, OPTIONS)).encode() + content).hexdigest()
     cached = cache_folder("kernels") / f"{key[:32]}-{target}.bin"
-    if cached.is_file():
+    with contextlib.suppress(OSError):  # not there, or not for this user: a service may have no home
         return cached.read_bytes()
     code = compile_kernels(content, target)
-    with contextlib.suppress(DataError):  # a service may have nowhere to keep them: it compiles at every start
+    with contextlib.suppress(DataError, OSError):  # then it is compiled at every start
         write_bytes_atomic(cached, code)
     return code
 

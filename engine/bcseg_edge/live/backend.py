@@ -10,7 +10,15 @@ from bcseg_edge.frames import Segmentation, UInt8Array
 
 
 class BackendDown(BcsegError):
-    """The backend cannot take frames now; it is being started again."""
+    """The backend cannot take frames now; it is being started again.
+
+    Attributes:
+        had_image: it broke down over the image that it was asked for.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, had_image: bool = False) -> None:
+        super().__init__(message, hint)
+        self.had_image = had_image
 
 
 class LiveBackend(Protocol):

@@ -119,6 +119,8 @@ class Capture:
             self._keep(read.frame)
         elif read.status is Status.END:
             self.state = "ended"
+        elif read.status is Status.TIMEOUT and self._source.frame_hz is None:
+            self._lost_ns = None  # connected: such a source may be silent
         elif read.status is Status.ERROR or self._is_silent():
             self._lose(read.reason or f"no frame for {self._reconnect.silence_s:g} s")
 

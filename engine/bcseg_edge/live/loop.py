@@ -272,11 +272,10 @@ class LiveLoop:
         """
         attempts = 0
         while True:
-            restarts = backend.restarts
             try:
                 return backend.segment(part)
-            except BackendDown:
-                attempts += backend.restarts != restarts
+            except BackendDown as down:
+                attempts += down.had_image
                 if not self._source.lossless or attempts >= ATTEMPTS or self._over.is_set():
                     raise
             self._rounds_ns[id(backend)] = self._clock_ns()
@@ -318,6 +317,8 @@ class LiveLoop:
         if result.frame.index < self._shown_index:
             return  # its successor is on the screen already
         self._shown_index = result.frame.index
+        if result.validity is not Validity.LOST:
+            self._lost_told = False  # a late result took its place on the screen: it is told again
         if not refined:
             result = self._outputs.refine(result)
         if result.age_ms == 0:

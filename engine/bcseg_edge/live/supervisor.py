@@ -193,7 +193,7 @@ class SupervisedBackend:
 
     def _down(self, reason: str) -> BackendDown:
         self._fail(reason)
-        return BackendDown(f"the backend is started again: {reason}")
+        return BackendDown(f"the backend is started again: {reason}", had_image=True)
 
     @staticmethod
     def _receive(connection: Connection[Any, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,13 @@ from bcseg_edge.errors import BackendUnavailable
 # Turing, Orin, Hopper, Thor
 ARCHITECTURES = ("sm_75", "sm_87", "sm_90", "sm_110")
 KERNELS = (b"split_frame", b"stitch_float32", b"stitch_float16")
+
+
+class Source:
+    """Kernels that are read although nothing else can be."""
+
+    def read_bytes(self):
+        return b"__global__"
 
 
 @pytest.fixture
@@ -56,9 +64,15 @@ def test_nvcc_compiles_without_a_warning(tmp_path, target):
     assert not process.stderr
 
 
-def test_where_nothing_can_be_kept_it_is_compiled_at_each_start(monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("BCSEG_CACHE", str(tmp_path / "file"))
+@pytest.mark.parametrize("denied", ["read_bytes", "write_bytes", "mkdir"])
+def test_where_nothing_can_be_kept_it_is_compiled_at_each_start(monkeypatch, tmp_path, denied):
+    def deny(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    if denied == "read_bytes":
+        monkeypatch.setattr(nvrtc, "SOURCE", Source())
+    monkeypatch.setattr(Path, denied, deny)
+    monkeypatch.setenv("BCSEG_CACHE", str(tmp_path))
     monkeypatch.setattr(nvrtc, "_nvrtc_facts", lambda: ((12, 6), [87]))
     monkeypatch.setattr(nvrtc, "compile_kernels", lambda source, target: b"for " + target.encode())
     assert nvrtc.compiled_kernels((8, 7)) == b"for sm_87"

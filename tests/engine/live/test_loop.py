@@ -206,6 +206,18 @@ def test_a_quiet_folder_that_goes_away_is_waited_for():
     assert loop.capture.restarts == 1
 
 
+def test_a_quiet_folder_may_go_away_twice():
+    def an_hour_later():
+        clock.tick(3.6e6)
+        return NOTHING
+
+    options = LiveOptions(reconnect=Reconnect(give_up_s=20))
+    steps = [scan(1), BROKEN, NOTHING, an_hour_later, BROKEN, scan(2)]
+    loop, clock, sink, _, _ = make_loop(steps, options=options, frame_hz=None, lossless=True)
+    drive(loop, clock)
+    assert (sink.validities[-1], loop.capture.restarts) == ("ok", 2)
+
+
 def test_without_reconnecting_the_first_loss_ends_the_run():
     options = LiveOptions(reconnect=Reconnect(give_up_s=0))
     loop, clock, _, source, _ = make_loop([scan(1), BROKEN, scan(2)], options=options)
@@ -238,6 +250,21 @@ def test_a_slow_model_is_no_lost_source():
     assert counts(loop).late == 0
 
 
+@pytest.mark.parametrize(("deadline_ms", "shown"), [(5000, "ok"), (200, "stale")])
+def test_a_result_that_comes_after_the_loss_does_not_hide_it(deadline_ms, shown):
+    class Slow(ReadOff):
+        def segment(self, image):
+            clock.tick(1400)
+            loop._look_around()
+            return super().segment(image)
+
+    clock = Clock()
+    options = LiveOptions(deadline_ms=deadline_ms)
+    loop, _, sink, _, _ = make_loop([scan(1), *[NOTHING] * 9], clock=clock, backend=Slow(), options=options)
+    drive(loop, clock, most=8)
+    assert sink.validities == ["lost", shown, "lost"]
+
+
 def test_results_have_names_of_their_own_where_a_cine_starts_again():
     loop, clock, sink, source, _ = make_loop([scan(1), scan(2), BROKEN, scan(3)])
     loop.capture.step()
@@ -255,7 +282,7 @@ def test_files_of_the_same_name_are_told_apart():
 
 
 class Breaking(ReadOff):
-    """A backend whose process dies of an image with a white corner, and takes some rounds to come back."""
+    """A backend whose process dies of an image with a white corner, and whose next starts fail."""
 
     def __init__(self, rounds):
         super().__init__()
@@ -263,11 +290,11 @@ class Breaking(ReadOff):
 
     def segment(self, image):
         if self.away:
-            self.away -= 1
+            self.away, self.restarts = self.away - 1, self.restarts + 1
             raise BackendDown("the backend is being started again")
         if image[0, 0] == 255:
             self.restarts, self.away = self.restarts + 1, self.rounds
-            raise BackendDown("the backend is started again")
+            raise BackendDown("the backend is started again", had_image=True)
         return super().segment(image)
 
 
@@ -279,7 +306,7 @@ def test_files_wait_for_a_backend_that_comes_back(monkeypatch, lossless):
     loop, clock, sink, _, backend = make_loop(images, backend=Breaking(rounds=6), lossless=lossless)
     drive(loop, clock)
     assert counts(loop).failed == (1 if lossless else 7)
-    assert backend.restarts == (ATTEMPTS if lossless else 1)
+    assert backend.restarts == 7 * (ATTEMPTS if lossless else 1)
     assert sink.validities[3] == "stale"
 
 

@@ -154,12 +154,14 @@ def test_a_restart_that_fails_is_tried_ever_more_rarely(tmp_path):
     )
     try:
         check_works(backend)
-        with pytest.raises(BackendDown):
+        with pytest.raises(BackendDown) as down:
             backend.segment(order(DIE))
+        assert down.value.had_image
         deadline = time.monotonic() + 20
         while backend.restarts < 3 and time.monotonic() < deadline:
-            with pytest.raises(BackendDown, match="started again"):
+            with pytest.raises(BackendDown, match="started again") as down:
                 backend.segment(order(FINE))
+            assert not down.value.had_image
             time.sleep(0.02)
         assert backend.restarts == 3
         assert "fell off the bus" in backend.trouble
