@@ -121,7 +121,8 @@ class SegmentationModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         counts = self.confusion.compute().cpu().numpy()  # [truth, predicted]
         self.confusion.reset()
-        by_class, mean_iou = iou(counts), float(mean_known(iou(counts)))
+        by_class = iou(counts)
+        mean_iou = float(mean_known(by_class))
         values = {f"val_iou_{name}": float(value) for name, value in zip(self.classes, by_class, strict=True)}
         values["val_mean_iou"] = mean_iou
         values["val_mean_dice"] = float(mean_known(dice(counts)))

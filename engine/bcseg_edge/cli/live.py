@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bcseg_edge.live.loop import LiveOptions
     from bcseg_edge.live.results import Controls
     from bcseg_edge.live.summary import LiveSummary
+    from bcseg_edge.models import Model
+    from bcseg_edge.passport import Precision
     from bcseg_edge.sources import LiveSource
 
 DEADLINE_MS = 200.0
@@ -36,6 +38,7 @@ class LiveArguments:
 
     model: str
     backend: str
+    precision: Precision | None
     tiling: str | None
     threads: int | None
     output: Path | None
@@ -74,29 +77,34 @@ def open_live_source(spec: str) -> LiveSource:
 
 
 def live_outputs(
-    arguments: LiveArguments, options: LiveOptions, source: LiveSource, facts: dict[str, str], controls: Controls
+    arguments: LiveArguments,
+    options: LiveOptions,
+    source: LiveSource,
+    model: Model,
+    facts: dict[str, str],
+    controls: Controls,
 ) -> LiveOutputs:
     """Where the results of a live run go.
 
     Raises:
         BcsegError: something cannot be opened.
     """
+    from bcseg_edge.cli.run import passport_warnings
     from bcseg_edge.cli.run_outputs import LiveRun, open_live_outputs
     from bcseg_edge.live.health import HealthFile
-    from bcseg_edge.models import read_model
 
     run = LiveRun(
         controls=controls,
         output=arguments.output,
         frame_hz=source.frame_hz,
         source=source.description,
-        model=read_model(arguments.model, arguments.backend),
+        model=model,
         backend=facts["backend"],
         tiling=facts["tiling"],
         reuse=arguments.reuse,
         deadline_ms=options.deadline_ms,
         crop=options.crop,
-        warnings=tuple(_model_warnings(arguments.model)),
+        warnings=tuple(passport_warnings(model.passport)),
     )
     with ExitStack() as undo:
         health = [] if arguments.health is None else [HealthFile(arguments.health)]
@@ -117,20 +125,23 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
     Raises:
         BcsegError: something cannot be opened.
     """
+    from bcseg_edge.cli.run import passport_warnings
     from bcseg_edge.live.loop import LiveLoop
     from bcseg_edge.live.results import Controls
+    from bcseg_edge.models import read_model
 
     options = _options(arguments)
     controls = Controls()
     with ExitStack() as opened:
         source = opened.enter_context(open_live_source(spec))
         source = masked_live_source(source, arguments.outputs, options.crop)
+        model = read_model(arguments.model, arguments.backend, arguments.precision)
         backends, facts = _open_backends(arguments, source.lossless, opened)
-        warnings = _model_warnings(arguments.model)
+        warnings = passport_warnings(model.passport)
         for warning in warnings:
             remark(messages, f"warning: {warning}")
         source.skip_old()  # loading a model takes seconds
-        outputs = live_outputs(arguments, options, source, facts, controls)
+        outputs = live_outputs(arguments, options, source, model, facts, controls)
         for note in outputs.notes:
             remark(messages, note)
         loop = LiveLoop(
@@ -213,13 +224,6 @@ def _crop(text: str | None) -> Crop | AutoCrop | None:
     if text in (None, "none"):
         return None
     return AutoCrop() if text == "auto" else parse_crop(text)
-
-
-def _model_warnings(model: str) -> list[str]:
-    from bcseg_edge.cli.run import passport_warnings
-    from bcseg_edge.models import read_model
-
-    return passport_warnings(read_model(model).passport)
 
 
 def _exit_code(summary: LiveSummary, problems: Sequence[str], stopped_by: int) -> int:

@@ -103,7 +103,7 @@ def run(
     if spacing is not None and not 0 < spacing < math.inf:
         raise DataError(f"--spacing {spacing:g} mm is not a pixel's size", "give millimetres per pixel, e.g. 0.08")
     messages = Console(stderr=True)
-    wanted = cast("Precision | None", precision)  # `read_model` refuses any other text
+    wanted = cast("Precision | None", precision)  # `find_model` refuses any other text
     outputs = out.OutputOptions(
         display=display,
         view=view,
@@ -121,6 +121,7 @@ def run(
         arguments = LiveArguments(
             model=str(_file_of(model, backend, wanted)),
             backend=backend,
+            precision=wanted,
             tiling=tiling,
             threads=threads,
             output=output,
@@ -181,9 +182,9 @@ def run(
 
 def _file_of(model: str, backend: str, precision: Precision | None) -> Path:
     """The model file that fits; with `tensorrt` its plan, built on first use."""
-    from bcseg_edge.models import read_model
+    from bcseg_edge.models import find_model
 
-    return _plan_of(model, precision) if backend == "tensorrt" else read_model(model, backend, precision).path
+    return _plan_of(model, precision) if backend == "tensorrt" else find_model(model, backend, precision)
 
 
 def _plan_of(model: str, precision: Precision | None = None) -> Path:

@@ -240,8 +240,7 @@ def _blackener(crop: Crop | AutoCrop) -> Callable[[LiveResult], LiveResult]:
 
     def step(result: LiveResult) -> LiveResult:
         known = crop if not isinstance(crop, AutoCrop) else crop.crop if crop.settled else None
-        sure = known is not None and result.crop_xywh in (None, known.xywh)
-        inside = known.xywh if known is not None and sure else None
+        inside = None if known is None or result.crop_xywh not in (None, known.xywh) else known.xywh
         image = blacken_outside(result.frame.image, inside)
         return replace(result, frame=replace(result.frame, image=image), hidden=inside != result.crop_xywh)
 

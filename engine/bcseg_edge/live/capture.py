@@ -144,11 +144,10 @@ class Capture:
     def _name_of(self, frame: Frame) -> str:
         """Its own name where it is a file's and new, else with its number: a cine that starts again counts anew."""
         number = f"{self._captured:06d}"
-        name = frame.name if self._source.lossless else number
-        if name in self._names:
-            name = f"{name}-{number}"
-        if self._source.lossless:
-            self._names.add(name)
+        if not self._source.lossless:
+            return number
+        name = f"{frame.name}-{number}" if frame.name in self._names else frame.name
+        self._names.add(name)
         return name
 
     def _is_silent(self) -> bool:

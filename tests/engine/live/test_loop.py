@@ -403,8 +403,7 @@ def test_refine_sees_every_result_and_what_it_gives_is_shown():
 
         return dataclasses.replace(result, track_ids=(7,) * len(result.lesions))
 
-    clock, sink = Clock(), MemorySink()
-    loop = LiveLoop(Script(clock, [scan(1), BLACK, scan(2)]), [ReadOff()], [sink], refine=refine, clock_ns=clock)
+    loop, clock, sink, _, _ = make_loop([scan(1), BLACK, scan(2)], refine=refine)
     drive(loop, clock)
     assert seen == ["ok", "blank", "ok"]
     assert [result.track_ids for result in sink.results] == [(7,), (), (7,)]
@@ -414,8 +413,7 @@ def test_a_tracker_that_breaks_is_switched_off_and_the_rest_goes_on():
     def refine(result):
         raise IndexError("inside the tracker")
 
-    clock, sink = Clock(), MemorySink()
-    loop = LiveLoop(Script(clock, [scan(1), scan(2)]), [ReadOff()], [sink], refine=refine, clock_ns=clock)
+    loop, clock, sink, _, _ = make_loop([scan(1), scan(2)], refine=refine)
     drive(loop, clock)
     assert sink.validities == ["ok", "ok"]
     assert len(loop._outputs.problems) == 1
@@ -431,9 +429,7 @@ def test_what_is_to_be_hidden_stays_hidden_when_the_tracker_breaks():
         image[:10] = 0
         return dataclasses.replace(result, frame=dataclasses.replace(result.frame, image=image))
 
-    clock, sink = Clock(), MemorySink()
-    source = Script(clock, [scan(1), scan(2)])
-    loop = LiveLoop(source, [ReadOff()], [sink], refine=refine, blacken=blacken, clock_ns=clock)
+    loop, clock, sink, _, _ = make_loop([scan(1), scan(2)], refine=refine, blacken=blacken)
     drive(loop, clock)
     for number, result in enumerate(sink.results, start=1):
         assert not result.frame.image[:10].any()
@@ -444,8 +440,7 @@ def test_where_blackening_fails_nothing_is_seen():
     def blacken(result):
         raise IndexError("inside the blackener")
 
-    clock, sink = Clock(), MemorySink()
-    loop = LiveLoop(Script(clock, [scan(1), scan(2)]), [ReadOff()], [sink], blacken=blacken, clock_ns=clock)
+    loop, clock, sink, _, _ = make_loop([scan(1), scan(2)], blacken=blacken)
     drive(loop, clock)
     assert sink.validities == ["ok", "ok"]
     assert all(result.hidden and not result.frame.image.any() for result in sink.results)
