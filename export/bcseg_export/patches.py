@@ -14,6 +14,7 @@ from bcseg_edge.passport import Tiling
 from bcseg_edge.sources import open_source
 from bcseg_edge.tiling import TileGrid
 from bcseg_train.busi import read_busi
+from bcseg_train.thinning import thin
 
 PHANTOM = "phantom:640x480@30"
 PHANTOM_FRAMES = 60
@@ -53,8 +54,7 @@ def _cut(frames: Iterable[UInt8Array], window_hw: tuple[int, int], tiling: Tilin
 
 def _busi_frames(data: Path, count: int) -> Iterator[UInt8Array]:
     samples = read_busi(data, require_all_classes=False)
-    spread = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
-    return (samples[index].load()[0] for index in spread)
+    return (sample.load()[0] for sample in thin(samples, count))
 
 
 def _phantom_frames() -> Iterator[UInt8Array]:

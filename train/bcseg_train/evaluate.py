@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from bcseg_edge.errors import DataError
 from bcseg_edge.passport import Accuracy, Passport, Tiling, read_passport, write_passport
 from bcseg_edge.sinks.folder import make_folder
@@ -15,6 +13,7 @@ from bcseg_train.busi import Sample, read_busi
 from bcseg_train.predictors import Predictor, is_checkpoint, model_path, open_predictor
 from bcseg_train.scores import ImageResult, Scores, measure_image, score
 from bcseg_train.split import find_split_file, read_split, select
+from bcseg_train.thinning import thin
 
 ALL_IMAGES = "all"
 DEFAULT_SPLIT = "val"
@@ -153,9 +152,8 @@ def select_images(data: Path, split: str | None = None, max_images: int | None =
         samples = select(samples, read_split(split_file), split_name)
         name = f"{split_file.name}:{split_name}"
     if max_images is not None and max_images < len(samples):
-        spread = np.linspace(0, len(samples) - 1, max_images).round().astype(int)
         notes.append(f"Only {max_images} of the {len(samples)} images are scored.")
-        samples = [samples[index] for index in spread]
+        samples = thin(samples, max_images)
     return Selection(tuple(samples), f"{data.resolve().name} {name}", tuple(notes))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from bcseg_train.metrics import PAPER_PATCH_PX
 from bcseg_train.palette import LESION_COLOURS, save_figure
 from bcseg_train.predictors import Predictor
 from bcseg_train.scores import ImageResult
+from bcseg_train.thinning import thin
 
 SAMPLES_PER_CLASS = 3
 RESOLUTIONS = 6
@@ -53,7 +54,7 @@ def choose_samples(pairs: Sequence[tuple[ImageResult, Sample]]) -> list[Shown]:
     shown = []
     for label, name in enumerate(IMAGE_CLASSES):
         of_class = [pair for pair in pairs if pair[1].label == label]
-        shown += [Shown(*pair, name) for pair in _spread(of_class, SAMPLES_PER_CLASS)]
+        shown += [Shown(*pair, name) for pair in thin(of_class, SAMPLES_PER_CLASS)]
     return shown
 
 
@@ -76,7 +77,7 @@ def choose_resolutions(pairs: Sequence[tuple[ImageResult, Sample]]) -> list[Show
     """Images with a lesion from the smallest to the largest frame."""
     lesions = [pair for pair in pairs if pair[1].label != 0] or list(pairs)
     by_size = sorted(lesions, key=lambda pair: (pair[0].hw[0] * pair[0].hw[1], pair[0].name))
-    return [Shown(*pair, IMAGE_CLASSES[pair[1].label]) for pair in _spread(by_size, RESOLUTIONS)]
+    return [Shown(*pair, IMAGE_CLASSES[pair[1].label]) for pair in thin(by_size, RESOLUTIONS)]
 
 
 def draw_padding(sample: Sample, path: Path) -> Path:
@@ -166,11 +167,3 @@ def _middle_image(pairs: Sequence[tuple[ImageResult, Sample]]) -> Sample:
     lesions = [pair for pair in pairs if pair[1].label != 0] or list(pairs)
     ranked = sorted(lesions, key=lambda pair: (pair[0].hw[0] * pair[0].hw[1], pair[0].name))
     return ranked[len(ranked) // 2][1]
-
-
-def _spread(pairs: Iterable[tuple[ImageResult, Sample]], count: int) -> list[tuple[ImageResult, Sample]]:
-    """At most `count`, evenly from first to last."""
-    items = list(pairs)
-    if len(items) <= count:
-        return items
-    return [items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int)]

@@ -15,6 +15,7 @@ import numpy as np
 
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import UInt8Array
+from bcseg_train.thinning import thin
 
 INDEX = "index.csv"
 SETS = ("ddti", "usgra", "hc18")  # position + 1: the value of a set's mask pixels
@@ -82,7 +83,7 @@ def read_pretraining_sets(data: Path) -> list[MaskedImage]:
     ]
     if not images:
         raise DataError(f"{data / INDEX} lists no image with a mask", f"sets: {', '.join(SETS)}")
-    return [image for name in SETS for image in _thin([one for one in images if one.source == name])]
+    return [image for name in SETS for image in thin([one for one in images if one.source == name], MOST_IMAGES)]
 
 
 def hold_out(images: list[MaskedImage], seed: int) -> tuple[list[MaskedImage], list[MaskedImage]]:
@@ -103,9 +104,3 @@ def _group(stem: str) -> str:
     """`ddti_106_2` -> `ddti_106`, `tr_010_2HC` -> `tr_010`; a stem of one number is its own group."""
     match = re.match(r"^(.*?\d+)_\d*(HC)?$", stem)
     return match[1] if match else stem
-
-
-def _thin(images: list[MaskedImage]) -> list[MaskedImage]:
-    if len(images) <= MOST_IMAGES:
-        return images
-    return [images[i] for i in np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(int)]

@@ -40,6 +40,7 @@ from bcseg_train.resume import (
 from bcseg_train.run_files import BEST, LAST
 from bcseg_train.split import find_split_file, group_near_duplicates, make_split, read_split, select
 from bcseg_train.temperature import calibrate_checkpoint
+from bcseg_train.thinning import thin
 
 SELECT_BY = "val_mean_iou"
 STATISTICS_FRAMES = 64  # enough for batch-norm statistics of a 256x320 window
@@ -146,9 +147,7 @@ class TrainingData:
 
     def thinned(self, count: int | None) -> TrainingData:
         """At most `count` images each for training and validation, evenly, so that every class is there; None: all."""
-        if count is None:
-            return self
-        return replace(self, training=_thin(self.training, count), validation=_thin(self.validation, count))
+        return replace(self, training=thin(self.training, count), validation=thin(self.validation, count))
 
     def digests(self) -> dict[str, str]:
         """What the images are for, in words -> `images_digest` of them."""
@@ -247,11 +246,6 @@ def _keep(output: Path, name: str, monitor: str | None = None, mode: str = "min"
     return KeptCheckpoint(output, filename=Path(name).stem, monitor=monitor, mode=mode, enable_version_counter=False)
 
 
-def _thin(samples: Sequence[LabelledImage], count: int) -> Sequence[LabelledImage]:
-    chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
-    return [samples[index] for index in chosen]
-
-
 def _training_loader(
     patches: TrainingPatches, recipe: Recipe, options: TrainOptions
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
@@ -267,10 +261,8 @@ def _training_loader(
 
 def _statistics_patches(patches: TrainingPatches, recipe: Recipe) -> torch.Tensor:
     """Unaugmented patches uint8 `[N, 1, h, w]` of evenly chosen training frames."""
-    chosen = np.linspace(0, len(patches.frames) - 1, min(STATISTICS_FRAMES, len(patches.frames))).astype(int)
-    grids = [
-        (patches.frames[i][0], TileGrid(patches.frames[i][0].shape, recipe.window_hw, recipe.tiling)) for i in chosen
-    ]
+    frames = [frame for frame, _ in thin(patches.frames, STATISTICS_FRAMES)]
+    grids = [(frame, TileGrid(frame.shape, recipe.window_hw, recipe.tiling)) for frame in frames]
     return torch.from_numpy(np.concatenate([grid.split(frame)[:2] for frame, grid in grids]))
 
 

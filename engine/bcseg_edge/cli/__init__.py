@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -38,20 +39,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(run.run)
-app.command("replay")(replay.replay)
-app.command("train")(train.train)
-app.command("pretrain")(pretrain.pretrain)
-app.command("split")(split.split)
-app.command("evaluate")(evaluate.evaluate)
-app.command("robustness")(robustness.robustness)
-app.command("calibrate")(calibrate.calibrate)
-app.command("export")(export.export)
-app.command("parity")(parity.parity)
-app.command("build")(build.build)
-app.command("bench")(bench.bench)
-app.command("inspect")(inspect.inspect)
-app.command("doctor")(doctor.doctor)
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {  # panel of the help -> name -> function
+    "Segment": {"run": run.run, "replay": replay.replay},
+    "Train and judge": {
+        "train": train.train,
+        "pretrain": pretrain.pretrain,
+        "split": split.split,
+        "evaluate": evaluate.evaluate,
+        "robustness": robustness.robustness,
+    },
+    "Make a model ready to run": {
+        "export": export.export,
+        "calibrate": calibrate.calibrate,
+        "parity": parity.parity,
+        "build": build.build,
+    },
+    "Measure and look": {"doctor": doctor.doctor, "inspect": inspect.inspect, "bench": bench.bench},
+}
+for _panel, _commands in _COMMANDS.items():
+    for _name, _function in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_function)
 
 
 def _print_version(asked: bool) -> None:

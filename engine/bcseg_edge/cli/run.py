@@ -35,38 +35,80 @@ _SOURCE_HELP = (
 )
 
 
+_MODEL = "Model and backend"  # a panel of the help
+
+
 def run(
     source: Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)] = "",
-    model: Annotated[str, typer.Option(help="A shipped model's name or a model file.")] = "edge",
-    backend: Annotated[str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt.")] = "auto",
+    model: Annotated[
+        str, typer.Option(help="A shipped model's name or a model file.", rich_help_panel=_MODEL)
+    ] = "edge",
+    backend: Annotated[
+        str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt.", rich_help_panel=_MODEL)
+    ] = "auto",
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16 or int8; by default int8 on the CPU and fp16 on a GPU, where there.")
+        str | None,
+        typer.Option(
+            help="fp32, fp16 or int8; by default int8 on the CPU and fp16 on a GPU, where there.",
+            rich_help_panel=_MODEL,
+        ),
     ] = None,
-    tiling: Annotated[str | None, typer.Option(help="paper, overlap or frame; by default the model's.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    tiling: Annotated[
+        str | None, typer.Option(help="paper, overlap or frame; by default the model's.", rich_help_panel=_MODEL)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the network.", rich_help_panel=_MODEL)
+    ] = None,
     reuse: Annotated[
-        bool, typer.Option("--reuse/--no-reuse", help="On a CPU: no patch is computed again that did not change.")
+        bool,
+        typer.Option(
+            "--reuse/--no-reuse",
+            help="On a CPU: no patch is computed again that did not change.",
+            rich_help_panel=_MODEL,
+        ),
     ] = True,
     output: Annotated[Path | None, typer.Option(help="Folder for overlay, labels and results.jsonl.")] = None,
-    spacing: Annotated[
-        float | None, typer.Option(help="Size of a pixel in mm; overrides what the source knows.")
-    ] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one line of JSON.")] = False,
-    camera: Annotated[str | None, typer.Option(metavar="[N|DEVICE]", help="Live from a camera; 0 by default.")] = None,
-    live: Annotated[bool, typer.Option("--live", help="Play a video or the phantom as a camera would.")] = False,
-    deadline: Annotated[float, typer.Option(help="Live: oldest a shown result may be, ms.")] = DEADLINE_MS,
-    crop: Annotated[
-        str | None, typer.Option(help="Segment x,y,w,h only, auto to find the image, or none; single images: auto.")
+    spacing: Annotated[
+        float | None,
+        typer.Option(help="Size of a pixel in mm; overrides what the source knows.", rich_help_panel=out.IMAGE),
     ] = None,
-    health: Annotated[Path | None, typer.Option(help="Live: JSON file with the state, replaced each second.")] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            help="Segment x,y,w,h only, auto to find the image, or none; single images: auto.",
+            rich_help_panel=out.IMAGE,
+        ),
+    ] = None,
+    mask: out.Mask = None,
+    deidentify: out.Deidentify = False,
+    camera: Annotated[
+        str | None, typer.Option(metavar="[N|DEVICE]", help="A camera; 0 by default.", rich_help_panel=out.LIVE)
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Play SOURCE as a camera would.", rich_help_panel=out.LIVE)
+    ] = False,
+    deadline: Annotated[
+        float, typer.Option(help="Oldest a shown result may be, ms.", rich_help_panel=out.LIVE)
+    ] = DEADLINE_MS,
+    health: Annotated[
+        Path | None, typer.Option(help="JSON file with the state, replaced each second.", rich_help_panel=out.LIVE)
+    ] = None,
     reconnect: Annotated[
-        float, typer.Option(help="Live: seconds without a frame until it gives up; 0 at the first loss.")
+        float,
+        typer.Option(help="Seconds without a frame until it gives up; 0 at the first loss.", rich_help_panel=out.LIVE),
     ] = math.inf,
     in_process: Annotated[
-        bool, typer.Option("--in-process", help="Live: no process of its own for the backend, no supervision.")
+        bool,
+        typer.Option(
+            "--in-process", help="No process of its own for the backend, no supervision.", rich_help_panel=out.LIVE
+        ),
     ] = False,
-    lanes: Annotated[int | None, typer.Option(min=1, max=8, help="Live: frames computed at once; 2 on a CPU.")] = None,
+    lanes: Annotated[
+        int | None,
+        typer.Option(min=1, max=8, help="Frames computed at once; 2 on a CPU.", rich_help_panel=out.LIVE),
+    ] = None,
     display: out.Display = False,
     view: out.View = None,
     view_token: out.ViewToken = None,
@@ -76,8 +118,6 @@ def run(
     black_box_seconds: out.BlackBoxSeconds = 60.0,
     smooth: out.Smooth = None,
     track: out.Track = True,
-    deidentify: out.Deidentify = False,
-    mask: out.Mask = None,
 ) -> None:
     """Segment frames; write overlays, labels and JSON lines; print what was found and how fast.
 

@@ -26,27 +26,54 @@ if TYPE_CHECKING:
     from bcseg_edge.sinks import Sink
     from bcseg_edge.sources import LiveSource, Source
 
+LIVE = "Live: cameras, streams, and with --live a video or the phantom"  # panels of `run --help`
+PAGE = "Live: a page in the browser"
+IMAGE = "What of the image is used"
+
 Display = Annotated[
-    bool, typer.Option("--display", help="Live: a window. Keys: f freeze, s snapshot, o overlay, +/-, q.")
+    bool,
+    typer.Option(
+        "--display", help="A window. Keys: f freeze, s snapshot, o overlay, +/- opacity, q quit.", rich_help_panel=LIVE
+    ),
 ]
-View = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Live: a page for a browser, e.g. 127.0.0.1:8080.")]
+View = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Where it is, e.g. 127.0.0.1:8080.", rich_help_panel=PAGE)
+]
 ViewToken = Annotated[
     str | None,
-    typer.Option(envvar="BCSEG_VIEW_TOKEN", help="What the page asks for; 16 characters at least.", show_default=False),
+    typer.Option(
+        envvar="BCSEG_VIEW_TOKEN",
+        help="What the page asks for; 16 characters at least.",
+        show_default=False,
+        rich_help_panel=PAGE,
+    ),
 ]
-ViewCert = Annotated[Path | None, typer.Option(help="TLS certificate of the page, PEM.")]
-ViewKey = Annotated[Path | None, typer.Option(help="TLS key of the page, PEM.")]
-BlackBox = Annotated[Path | None, typer.Option(help="Live: folder that keeps the last seconds, for replay.")]
-BlackBoxSeconds = Annotated[float, typer.Option(help="Live: how many seconds the black box keeps.")]
+ViewCert = Annotated[Path | None, typer.Option(help="TLS certificate, PEM.", rich_help_panel=PAGE)]
+ViewKey = Annotated[Path | None, typer.Option(help="TLS key, PEM.", rich_help_panel=PAGE)]
+BlackBox = Annotated[
+    Path | None, typer.Option(help="Folder that keeps the last seconds, for replay.", rich_help_panel=LIVE)
+]
+BlackBoxSeconds = Annotated[float, typer.Option(help="How many seconds it keeps.", rich_help_panel=LIVE)]
 Smooth = Annotated[
-    float | None, typer.Option(metavar="MS", help="Live: average over this time; masks come 0.7 times it late.")
+    float | None,
+    typer.Option(metavar="MS", help="Average over this time; masks come 0.7 times it late.", rich_help_panel=LIVE),
 ]
-Track = Annotated[bool, typer.Option("--track/--no-track", help="Live: numbers and steady classes for lesions.")]
+Track = Annotated[
+    bool, typer.Option("--track/--no-track", help="Numbers and steady classes for lesions.", rich_help_panel=LIVE)
+]
 Deidentify = Annotated[
-    bool, typer.Option("--deidentify", help="Blacken all outside the ultrasound image; no patient tags, no file names.")
+    bool,
+    typer.Option(
+        "--deidentify",
+        help="Blacken all outside the ultrasound image; no patient tags, no file names.",
+        rich_help_panel=IMAGE,
+    ),
 ]
 Mask = Annotated[
-    list[str] | None, typer.Option(metavar="X,Y,W,H", help="Blacken a rectangle before segmenting; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        metavar="X,Y,W,H", help="Blacken a rectangle before segmenting; may be repeated.", rich_help_panel=IMAGE
+    ),
 ]
 
 

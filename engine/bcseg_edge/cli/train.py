@@ -14,6 +14,8 @@ from bcseg_edge.cli.extras import load_extra
 if TYPE_CHECKING:
     from bcseg_train.train import TrainResult
 
+_DATA, _START, _LENGTH, _MACHINE = "Images", "Where it starts", "Length and seed", "Machine"  # panels of the help
+
 
 def train(
     data: Annotated[Path, typer.Option(help="BUSI folder: benign, malignant and normal in it.")],
@@ -21,29 +23,51 @@ def train(
     model: Annotated[str, typer.Option(help="unet, resnext50, resnext101 or edge.")] = "edge",
     recipe: Annotated[str, typer.Option(help="paper, strong, or a TOML file.")] = "strong",
     split: Annotated[
-        Path | None, typer.Option(help="Split CSV; by default busi_split.csv in or beside the data.")
+        Path | None,
+        typer.Option(help="Split CSV; by default busi_split.csv in or beside the data.", rich_help_panel=_DATA),
     ] = None,
-    encoder_weights: Annotated[str, typer.Option(help="imagenet (downloads), none, or a file.")] = "none",
+    encoder_weights: Annotated[
+        str, typer.Option(help="imagenet (downloads), none, or a file.", rich_help_panel=_START)
+    ] = "none",
     pretrained: Annotated[
-        Path | None, typer.Option(help="Start from a checkpoint of pretrain, or of another train run.")
+        Path | None,
+        typer.Option(help="Start from a checkpoint of pretrain, or of another train run.", rich_help_panel=_START),
     ] = None,
     other_lesions: Annotated[
-        Path | None, typer.Option(help="Folder of the pre-training sets: mix thyroid nodules in, class unknown.")
+        Path | None,
+        typer.Option(
+            help="Folder of the pre-training sets: mix thyroid nodules in, class unknown.", rich_help_panel=_DATA
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT/last.ckpt.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order and augmentation.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from OUTPUT/last.ckpt.", rich_help_panel=_START)
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the recipe's number.", rich_help_panel=_LENGTH)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order and augmentation.", rich_help_panel=_LENGTH)
+    ] = 0,
     precision: Annotated[
-        str, typer.Option(help="As Lightning names it: bf16-mixed, 16-mixed, 32-true.")
+        str, typer.Option(help="As Lightning names it: bf16-mixed, 16-mixed, 32-true.", rich_help_panel=_MACHINE)
     ] = "bf16-mixed",
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 1,
-    accelerator: Annotated[str, typer.Option(help="As Lightning names it: auto, cpu, gpu.")] = "auto",
-    devices: Annotated[str, typer.Option(help="How many, or which: auto, 2, 0,1.")] = "auto",
-    nodes: Annotated[int, typer.Option(min=1, help="Machines; start each with torchrun.")] = 1,
-    strategy: Annotated[str, typer.Option(help="As Lightning names it: auto, ddp.")] = "auto",
-    max_images: Annotated[int | None, typer.Option(min=1, help="Only so many of each split: a smoke run.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Loader processes.", rich_help_panel=_MACHINE)] = 1,
+    accelerator: Annotated[
+        str, typer.Option(help="As Lightning names it: auto, cpu, gpu.", rich_help_panel=_MACHINE)
+    ] = "auto",
+    devices: Annotated[str, typer.Option(help="How many, or which: auto, 2, 0,1.", rich_help_panel=_MACHINE)] = "auto",
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Machines; start each with torchrun.", rich_help_panel=_MACHINE)
+    ] = 1,
+    strategy: Annotated[str, typer.Option(help="As Lightning names it: auto, ddp.", rich_help_panel=_MACHINE)] = "auto",
+    max_images: Annotated[
+        int | None, typer.Option(min=1, help="Only so many of each split: a smoke run.", rich_help_panel=_DATA)
+    ] = None,
     stop_after_epochs: Annotated[
-        int | None, typer.Option(min=1, help="End early with the schedule unchanged; go on with --resume.")
+        int | None,
+        typer.Option(
+            min=1, help="End early with the schedule unchanged; go on with --resume.", rich_help_panel=_LENGTH
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")] = False,
 ) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from bcseg_edge.frames import UInt8Array
 from bcseg_edge.segmenter import to_grey
 from bcseg_edge.sources import open_source
+from bcseg_train.thinning import thin
 
 # Both classes, several lesions each: a gate that sees no lesion proves nothing.
 PHANTOMS = tuple(
@@ -65,11 +66,7 @@ def collect_frames(data: Path | None, split: str | None = None, max_images: int 
         DataError: the folder or the split does not fit.
     """
     if data is None:
-        frames = tuple(_phantom_frames())
-        if max_images is not None and max_images < len(frames):
-            spread = np.linspace(0, len(frames) - 1, max_images).round().astype(int)
-            frames = tuple(frames[index] for index in spread)
-        return GateFrames(frames, PHANTOM_NAME)
+        return GateFrames(tuple(thin(tuple(_phantom_frames()), max_images)), PHANTOM_NAME)
     from bcseg_train.evaluate import select_images  # which loads PyTorch: the phantom needs none
 
     selection = select_images(data, split, max_images)
