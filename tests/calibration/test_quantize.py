@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
+from onnx.utils import Extractor
 
 from bcseg_calibration.half import overflowing_nodes, to_half
 from bcseg_calibration.prepare import fold, layer_names
@@ -166,10 +167,12 @@ def test_kept_layers_stay_float(folded: onnx.ModelProto, ranges: dict[Target, An
 def test_each_method_finds_ranges_within_the_extremes(
     folded: onnx.ModelProto, ranges: dict[Target, Any], patches: UInt8Array, method: RangeMethod
 ) -> None:
-    found = measure_ranges(folded, patches[:2], method, symmetric=False)
     weights = {tensor.name for tensor in folded.graph.initializer}
     # A residual sum, whose name is the exporter's affair.
     name = next(n.output[0] for n in folded.graph.node if n.op_type == "Add" and not weights & set(n.input))
+    # Entropy takes a second for every three activations: the first of them are enough.
+    up_to_it = Extractor(onnx.shape_inference.infer_shapes(folded)).extract_model(["patches"], [name])
+    found = measure_ranges(up_to_it, patches[:2], method, symmetric=False)
     low, high = (np.asarray(value).item() for value in found[name].range_value)
     lowest, highest = (np.asarray(value).item() for value in ranges["cpu"][name].range_value)
     assert low < high
