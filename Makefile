@@ -16,6 +16,7 @@ GPU_RUN = $(or $(GPU_PYTHON),$(GPU_VENV)/bin/python)
 BENCH_VENV := .venv-bench
 BENCH ?= --model edge --model resnext50@frame --random-weights resnext50@paper --precision fp32 --precision int8 --peers all --scaling --check benchmarks/targets.toml
 TESTS ?= tests
+JOBS ?= auto  # test processes, a core each but no more than four; 0: in make's own, for a debugger
 
 # Of `make retrain` and `make paper`: BCSEG_DATA holds busi/ and pretrain/; ENCODER is imagenet, none or a file.
 RUNS ?= runs
@@ -29,7 +30,7 @@ run: $(RUN_VENV)/ready  ## set up the runtime (no torch), then segment a moving 
 	$(RUN_VENV)/bin/bcseg-edge run "$(SOURCE)" --max-frames $(FRAMES) --output $(OUT)
 
 test: $(TEST_VENV)/ready  ## set up everything, then run all tests (BCSEG_DATA names the data, if it is there)
-	$(TEST_VENV)/bin/python -m pytest $(TESTS)
+	$(TEST_VENV)/bin/python -m pytest --numprocesses $(strip $(JOBS)) --maxprocesses 4 --dist loadfile $(TESTS)
 
 lint: $(TEST_VENV)/ready  ## ruff and mypy
 	$(TEST_VENV)/bin/ruff check .
