@@ -220,7 +220,7 @@ def test_a_fault_is_one_line_and_exit_1():
 def test_a_file_that_the_system_refuses_is_two_lines_and_exit_2():
     code = (
         "import bcseg_edge.models as models; from bcseg_edge.cli import main\n"
-        "def refused(name): raise PermissionError(13, 'Permission denied', 'secret.onnx')\n"
+        "def refused(name, **_): raise PermissionError(13, 'Permission denied', 'secret.onnx')\n"
         "models.read_model = refused\n"
         "main()"
     )
@@ -232,7 +232,7 @@ def test_a_failed_gate_exits_3():
     code = (
         "import bcseg_edge.models as models; from bcseg_edge.cli import main\n"
         "from bcseg_edge.errors import ParityError\n"
-        "def failed(name): raise ParityError('labels differ', 'train again')\n"
+        "def failed(name, **_): raise ParityError('labels differ', 'train again')\n"
         "models.read_model = failed\n"
         "main()"
     )
@@ -276,6 +276,8 @@ def test_inspect(model):
     record = json.loads(bcseg("inspect", model, "--json")[0])
     assert record["name"] == "tiny"
     assert record["sha256"] in "".join(out.split())
+    for precision, said in (("int8", "int8 was asked for"), ("bogus", "unknown precision")):
+        assert said in bcseg("inspect", model, "--precision", precision, expect=2)[1]
 
 
 def test_doctor_exit_code_says_ready_or_not():

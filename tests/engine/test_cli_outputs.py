@@ -61,10 +61,59 @@ def test_deidentify_wants_to_know_where_the_image_lies(model, tmp_path):  # noqa
     assert overlay[2:18, 40:].max() < 60  # nothing but the contour's and the label's edges may reach in
 
 
+def test_offline_too_all_outside_of_the_crop_is_black(model, tmp_path):  # noqa: F811
+    cv2.imwrite(str(tmp_path / "scan.png"), np.full((48, 64), 120, np.uint8))
+    outside = np.ones((48, 64), bool)
+    outside[4:36, 8:48] = False
+    for options, name, shown in ((("--deidentify",), "000000", False), ((), "scan", True)):
+        run(model, tmp_path / "scan.png", *options, "--crop", "8,4,40,32", "--output", tmp_path / "out")
+        overlay = cv2.imread(str(tmp_path / "out" / "overlay" / f"{name}.png"))
+        assert (overlay[outside] == 120).all(-1).any() == shown  # contour and text reach out of the crop
+    _, said = run(model, tmp_path / "scan.png", "--deidentify", "--mask", "0,0,9,9", "--crop", "auto", expect=2)
+    assert "--crop auto" in said
+
+
+@pytest.mark.parametrize("option", ["--mask", "--crop"])
+def test_what_would_hide_nothing_is_refused(model, tmp_path, option):  # noqa: F811
+    cv2.imwrite(str(tmp_path / "scan.png"), np.full((48, 64), 120, np.uint8))
+    _, said = run(model, tmp_path / "scan.png", "--deidentify", option, "500,0,16,16", expect=2)
+    assert "outside" in said
+
+
+def test_masks_and_crops_of_a_dicom_file_are_in_px_of_the_stored_image(model, tmp_path):  # noqa: F811
+    tags = {"SequenceOfUltrasoundRegions": [region(8, 4, 87, 59)]}  # 80 px wide, 56 high
+    white = np.full((1, 64, 96), 255, np.uint8)
+    path = write_dicom(tmp_path / "a.dcm", white, **tags)
+    run(model, path, "--mask", "8,4,80,10", "--crop", "28,4,40,56", "--output", tmp_path / "out", "--spacing", "0.1")
+    (labels,) = (tmp_path / "out" / "labels").glob("*.png")
+    found = cv2.imread(str(labels), cv2.IMREAD_UNCHANGED)
+    assert found.any(), "the tiny model marks what is bright"
+    assert not found[:10].any()
+    assert found[10:, 20:60].all()
+    assert not found[:, :20].any()
+    _, said = run(model, path, "--mask", "96,0,5,5", expect=2)
+    assert "outside a frame of 96x64 px" in said
+    _, said = run(model, path, "--crop", "0,0,40,40", expect=2)
+    assert "no part of the file's ultrasound region 8,4,80,56" in said
+
+
 @pytest.mark.parametrize(
-    "option", [("--display",), ("--view", "127.0.0.1:0"), ("--black-box", "box"), ("--smooth", "100")]
+    "option",
+    [
+        ("--display",),
+        ("--view", "127.0.0.1:0"),
+        ("--view-token", "0123456789abcdef"),
+        ("--black-box", "box"),
+        ("--smooth", "100"),
+        ("--health", "h.json"),
+        ("--deadline", "200"),
+        ("--reconnect", "3"),
+        ("--lanes", "2"),
+        ("--in-process",),
+        ("--no-track",),
+    ],
 )
-def test_live_outputs_are_refused_offline(model, option):  # noqa: F811
+def test_live_options_are_refused_offline(model, option):  # noqa: F811
     _, said = run(model, "phantom:64x48@30?frames=2", *option, expect=2)
     assert f"{option[0]} is for live sources" in said
 

@@ -6,7 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from bcseg_edge.deidentify import MaskedLiveSource, MaskedSource, blacken, blacken_outside, mask_frame, parse_rectangles
+from bcseg_edge.deidentify import (
+    MaskedLiveSource,
+    MaskedSource,
+    blacken,
+    blacken_outside,
+    in_part,
+    mask_frame,
+    parse_rectangles,
+)
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import Frame
 from bcseg_edge.sources import open_source
@@ -61,6 +69,33 @@ def test_live_sources_are_masked():
     assert len(frames) == 3
     assert not any(frame.image[:20].any() for frame in frames)
     assert all(frame.image[20:].any() for frame in frames)
+
+
+def test_a_file_whose_name_would_stay_visible_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), WHITE)
+    for rectangles, inside in (([(60, 0, 5, 5)], None), ([], (0, 40, 20, 20))):
+        source = MaskedSource(open_source(str(tmp_path)), rectangles, True, inside)
+        with source, pytest.raises(DataError, match="hide nothing"):
+            next(iter(source))
+
+
+def test_a_live_frame_that_a_mask_misses_is_black_and_told_once():
+    live = pace(open_source("phantom:64x48@30?frames=3"))
+    with MaskedLiveSource(live, [(64, 0, 10, 10)], keep_names=False) as source:
+        source.open()
+        frames = list(source)
+        assert len(frames) == 3
+        assert not any(frame.image.any() for frame in frames)
+        assert source.problems == ["frames of 64x48 px are black: --mask 64,0,10,10 lies outside of them"]
+
+
+def test_rectangles_of_a_whole_image_in_a_part_of_it():
+    part = (10, 20, 30, 40)
+    whole_hw = (100, 90)
+    assert in_part([(0, 0, 90, 100)], part, whole_hw) == ((0, 0, 30, 40),)
+    assert in_part([(15, 25, 5, 6), (0, 0, 10, 99)], part, whole_hw) == ((5, 5, 5, 6),)
+    with pytest.raises(DataError, match="outside"):
+        in_part([(90, 0, 5, 5)], part, whole_hw)
 
 
 def test_rectangles_are_read():

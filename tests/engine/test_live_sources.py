@@ -76,7 +76,16 @@ class TestGrammar:
         assert caught.value.hint
 
     def test_what_is_live(self):
-        for spec in ("camera:0", "CAMERA:1", "/dev/video0", "csi:0", "rtsp://a/b", "watch:folder", "igtl://a"):
+        for spec in (
+            "camera:0",
+            "CAMERA:1",
+            "/dev/video0",
+            "/dev/v4l/by-id/usb-grabber-index0",
+            "csi:0",
+            "rtsp://a/b",
+            "watch:folder",
+            "igtl://a",
+        ):
             assert is_live(spec), spec
         for spec in ("phantom:64x48", "a.mp4", "folder", "*.png", "C:\\scan.png", "camera.png"):
             assert not is_live(spec), spec

@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 def inspect(
     model: Annotated[str, typer.Argument(help="A shipped model's name (edge) or a model file.")],
     precision: Annotated[
-        str, typer.Option(help="Of a shipped model's files: fp32 (the weights), fp16 or int8.")
-    ] = "fp32",
+        str | None, typer.Option(help="Of a shipped model's files: fp32 (the weights, by default), fp16 or int8.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the passport as JSON.")] = False,
 ) -> None:
     """Verify a model file against its passport and print the passport."""
-    from bcseg_edge.models import find_model, list_files, list_models, read_model
+    from bcseg_edge.models import list_files, list_models, read_model
 
     shipped = model in list_models()
-    found = read_model(find_model(model, precision=cast("Precision", precision)) if shipped else model)
+    wanted = cast("Precision | None", precision)  # `read_model` refuses any other text
+    found = read_model(model, precision=wanted or ("fp32" if shipped else None))
     if as_json:
         typer.echo(found.passport.model_dump_json(indent=2))
         return

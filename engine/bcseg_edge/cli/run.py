@@ -7,6 +7,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bcseg_edge.crop import Segment
+    from bcseg_edge.crop import Crop, Segment
     from bcseg_edge.passport import Passport, Precision, Tiling
     from bcseg_edge.pipeline import OnFrame, RunSummary
     from bcseg_edge.segmenter import Segmenter
@@ -39,12 +40,14 @@ _MODEL = "Model and backend"  # a panel of the help
 
 
 def run(
+    context: typer.Context,
     source: Annotated[str, typer.Argument(help=_SOURCE_HELP, show_default=False)] = "",
     model: Annotated[
         str, typer.Option(help="A shipped model's name or a model file.", rich_help_panel=_MODEL)
     ] = "edge",
     backend: Annotated[
-        str, typer.Option(help="auto, openvino, onnxruntime, cuda or tensorrt.", rich_help_panel=_MODEL)
+        str,
+        typer.Option(help="auto (the CPU), openvino, onnxruntime, cuda or tensorrt.", rich_help_panel=_MODEL),
     ] = "auto",
     precision: Annotated[
         str | None,
@@ -135,7 +138,9 @@ def run(
     from bcseg_edge.sources.devices import is_live
 
     if camera is not None:
-        source = camera if camera.startswith("/dev/") else f"camera:{camera}"
+        if source:
+            raise SourceError(f"two sources: {source} and --camera {camera}", "leave one of them out")
+        source = f"camera:{camera}"
     if not source:
         raise SourceError(
             "run needs a SOURCE", "without data or hardware: bcseg-edge run phantom:640x480@30 --output out"
@@ -179,14 +184,20 @@ def run(
         )
         with _stop_signals() as stopped_by:
             raise typer.Exit(run_live(source, arguments, messages, stopped_by))
-    out.check_offline(outputs)
+    out.check_offline(out.live_options_given(context))
     with ExitStack() as opened:
         given = opened.enter_context(open_source(source))
-        frames = out.masked_source(given, outputs)
+        if deidentify and crop == "auto":
+            raise DataError(
+                "only a live run can tell where --crop auto ends before it records",
+                "name the part that --deidentify keeps: --crop X,Y,W,H, or play the file with --live",
+            )
+        part = _part(crop, given)
+        frames = out.masked_source(given, outputs, part)
         file = _file_of(model, backend, wanted)
         loaded = opened.enter_context(load_model(file, backend, threads, wanted))
         segmenter = opened.enter_context(Segmenter(loaded, cast("Tiling | None", tiling), reuse=reuse))
-        segment = _cropped(segmenter, crop, given)
+        segment = _cropped(segmenter, crop, part, given)
         warnings = passport_warnings(loaded.passport)
         for warning in warnings:
             remark(messages, f"warning: {warning}")
@@ -244,21 +255,43 @@ def _plan_of(model: str, precision: Precision | None = None) -> Path:
     return built
 
 
-def _cropped(segmenter: Segmenter, crop: str | None, source: Source) -> Segment:
+def _part(crop: str | None, source: Source) -> Crop | None:
+    """The part of the frames that `--crop` names, px; None where it names none.
+
+    Of a DICOM file `--crop` counts from the corner of the stored image; frames are its ultrasound region.
+    """
+    from bcseg_edge.errors import DataError
+    from bcseg_edge.live.crop import parse_crop
+    from bcseg_edge.sources import DicomSource
+
+    if crop in (None, "auto", "none"):
+        return None
+    part = parse_crop(crop)
+    if not isinstance(source, DicomSource):
+        return part
+    left, top, width, height = source.crop_xywh
+    moved = replace(part, x=part.x - left, y=part.y - top)
+    if moved.x < 0 or moved.y < 0 or not moved.fits((height, width)):
+        raise DataError(
+            f"--crop {part} is no part of the file's ultrasound region {left},{top},{width},{height}", "leave it out"
+        )
+    return moved
+
+
+def _cropped(segmenter: Segmenter, crop: str | None, part: Crop | None, source: Source) -> Segment:
     """The segmenter for what `--crop` says; without it, single images lose their black margins (see `crop.py`)."""
     from bcseg_edge.crop import cropped, without_margins
-    from bcseg_edge.live.crop import AutoCrop, parse_crop
+    from bcseg_edge.live.crop import AutoCrop
     from bcseg_edge.sources import ImageSource
 
     single = isinstance(source, ImageSource)
+    if part is not None:
+        return cropped(segmenter, part.of)
     if crop == "none" or (crop is None and not (single and segmenter.tiling == "frame")):
         return segmenter
-    if crop is None or (crop == "auto" and single):
+    if crop is None or single:
         return without_margins(segmenter)
-    if crop == "auto":
-        return cropped(segmenter, AutoCrop().look)
-    part = parse_crop(crop)
-    return cropped(segmenter, part.of)
+    return cropped(segmenter, AutoCrop().look)
 
 
 def _exit_code(summary: RunSummary, stopped_by: int) -> int:

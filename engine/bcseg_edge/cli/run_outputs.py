@@ -146,40 +146,57 @@ def patches_text(patches: int, reused: int) -> str:
     return f"{patches - reused} of {patches} computed, {reused / patches:.0%} saved since they had not changed"
 
 
-def check_offline(options: OutputOptions) -> None:
+def check_offline(given: Sequence[str]) -> None:
     """Refuse options that only a live run has.
 
+    Args:
+        given: options on the command line, e.g. `--view`.
+
     Raises:
-        DataError: one was given.
+        DataError: one of them is in a panel of live options.
     """
-    live = {
-        "--display": options.display,
-        "--view": options.view is not None,
-        "--black-box": options.black_box is not None,
-        "--smooth": options.smooth_ms is not None,
-    }
-    given = [name for name, is_given in live.items() if is_given]
     if given:
         raise DataError(
             f"{given[0]} is for live sources", "add --live to play a video or the phantom as a camera would"
         )
 
 
-def masked_source(source: Source, options: OutputOptions) -> Source:
+def live_options_given(context: typer.Context) -> list[str]:
+    """The options of the live panels that the command line holds, in the order of the help."""
+    return [
+        option.opts[0] if context.params[option.name] or not option.secondary_opts else option.secondary_opts[0]
+        for option in context.command.params
+        if getattr(option, "rich_help_panel", None) in (LIVE, PAGE)
+        and option.name is not None
+        and (origin := context.get_parameter_source(option.name)) is not None
+        and origin.name == "COMMANDLINE"
+    ]
+
+
+def masked_source(source: Source, options: OutputOptions, crop: Crop | None) -> Source:
     """`source` without what the options say must not be seen.
+
+    Args:
+        source: the frames.
+        options: its masks are in px of the image as it is stored, of a DICOM file too.
+        crop: the part that `--crop` names, px of the source's frames; None: none.
 
     Raises:
         DataError: rectangles that make no sense, or no way to know where the ultrasound image lies.
     """
-    from bcseg_edge.deidentify import MaskedSource
+    from bcseg_edge.deidentify import MaskedSource, in_part
     from bcseg_edge.sources import DicomSource
 
     rectangles = _rectangles(options)
-    is_cut = isinstance(source, DicomSource) and source.crop_xywh != (0, 0, *source.frame_hw[::-1])
-    _require_image_known(options, is_cut)
+    is_cut = False
+    if isinstance(source, DicomSource):
+        is_cut = source.crop_xywh != (0, 0, *source.frame_hw[::-1])
+        rectangles = in_part(rectangles, source.crop_xywh, source.frame_hw)
+    _require_image_known(options, is_cut or crop is not None)
     if not rectangles and not options.deidentify:
         return source
-    return MaskedSource(source, rectangles, keep_names=not options.deidentify)
+    inside = crop.xywh if crop is not None and options.deidentify else None
+    return MaskedSource(source, rectangles, keep_names=not options.deidentify, inside=inside)
 
 
 def masked_live_source(source: LiveSource, options: OutputOptions, crop: object) -> LiveSource:
@@ -354,5 +371,5 @@ def _require_image_known(options: OutputOptions, is_cut: bool) -> None:
     if options.deidentify and not is_cut and not options.masks:
         raise DataError(
             "--deidentify has to know where the ultrasound image lies, and nothing here says so",
-            "live: add --crop auto or --crop X,Y,W,H; else name what to blacken with --mask X,Y,W,H",
+            "add --crop X,Y,W,H (live also --crop auto), or name what to blacken with --mask X,Y,W,H",
         )

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from bcseg_edge.errors import SourceError
 from bcseg_edge.sources.live import LiveSource
 
-LIVE = re.compile(r"(camera|csi|watch):|/dev/video|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+LIVE = re.compile(r"(camera|csi|watch):|/dev/|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 CAMERA_GRAMMAR = "camera:0?size=1280x720&fps=30&format=MJPG"
 URL_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "rtp", "srt")
 _HINT = f"write it as {CAMERA_GRAMMAR} (also /dev/video0 or csi:0); the part after '?' may be left out"

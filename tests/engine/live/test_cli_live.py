@@ -156,6 +156,13 @@ def test_no_camera_is_exit_4(model):
     _out, err = run(model, "--camera", "97", expect=4)
     assert "camera 97 cannot be opened" in err
     assert "hint:" in err
+    _out, err = run(model, "--camera", "/dev/v4l/by-id/usb-nobody-index0", expect=4)  # a grabber's own name
+    assert "/dev/v4l/by-id/usb-nobody-index0 cannot be opened" in err
+
+
+def test_one_source_and_a_camera_are_two(model, tmp_path):
+    _out, err = run(model, tmp_path / "a.png", "--camera", expect=2)
+    assert "two sources" in err
 
 
 def test_camera_alone_is_camera_0():
