@@ -14,6 +14,7 @@ from bcseg_calibration.prepare import fold, layer_names
 from bcseg_calibration.quantize import Target, quantize, symmetric_ranges
 from bcseg_calibration.ranges import RangeMethod, measure_ranges
 from bcseg_calibration.rescue import LayerDamage, Progress, rank_layers, rescue_steps
+from bcseg_edge.frames import UInt8Array
 from bcseg_edge.passport import Passport, file_sha256
 from bcseg_export.damage import DamageMeter
 from bcseg_export.gate import Gate, Judgement
@@ -77,7 +78,8 @@ def write_half(graph: onnx.ModelProto, path: Path, passport: Passport, chosen: C
         chosen: patches that show which activations float16 cannot hold.
     """
     folded = fold(graph)
-    keep = overflowing_nodes(folded, measure_ranges(folded, chosen.patches[:FP16_PATCHES], "minmax", symmetric=False))
+    ranges = measure_ranges(folded, _some(chosen.patches, FP16_PATCHES), "minmax", symmetric=False)
+    keep = overflowing_nodes(folded, ranges)
     onnx.save(to_half(folded, keep), path)
     passport = passport.model_copy(
         update={
@@ -141,7 +143,7 @@ class _Int8Writer:
         self._layers = layer_names(self._folded, grouped=options.grouped)
         self._always_kept = tuple(name for name in layer_names(self._folded) if name not in self._layers)
         self._wide = overflowing_nodes(self._folded, self._ranges)
-        few = chosen.patches[:: max(1, len(chosen.patches) // BIAS_PATCHES)]
+        few = _some(chosen.patches, BIAS_PATCHES)
         self._shifts = measure_shifts(self._folded, self._ranges, options.target, few, self._always_kept)
 
     def write(self, kept: tuple[LayerDamage, ...]) -> Reduced:
@@ -176,6 +178,11 @@ class _Int8Writer:
             return quantize(corrected, self._ranges, options.target, others, around=False)
 
         return rank_layers(self._layers, lambda name: meter(quantize_alone(name)), options.progress)
+
+
+def _some(patches: UInt8Array, count: int) -> UInt8Array:
+    """About `count` of the patches, all over the set: benign images come first in it."""
+    return patches[:: max(1, len(patches) // count)]
 
 
 def _judge(gate: Gate, path: Path, passport: Passport) -> Reduced:

@@ -269,6 +269,13 @@ def test_interrupted_in_the_middle_what_was_written_is_whole(model, tmp_path, nu
     assert sorted(path.name for path in out.iterdir()) == ["labels", "overlay.mp4", "results.jsonl"]
 
 
+def test_a_split_is_not_replaced_by_accident(tmp_path):
+    (tmp_path / "busi_split.csv").write_text("image,split\n")
+    _, err = bcseg("split", "--data", tmp_path, "--output", tmp_path / "busi_split.csv", expect=2)
+    assert "--force" in err
+    assert (tmp_path / "busi_split.csv").read_text() == "image,split\n"
+
+
 def test_inspect(model):
     out, _ = bcseg("inspect", model)
     for word in ("tiny", "256x256 px", "frame", "parity", "not measured"):

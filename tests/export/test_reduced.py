@@ -48,6 +48,13 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_some_patches_come_from_all_over_the_set() -> None:
+    """Benign ones come first: the first 16 of 96 would hold no malignant one, and so no activation of it."""
+    patches = np.arange(96, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    assert bcseg_export.reduced._some(patches, 16).ravel().tolist() == list(range(0, 96, 6))
+    assert len(bcseg_export.reduced._some(patches[:5], 16)) == 5
+
+
 @pytest.fixture(autouse=True)
 def few_frames(monkeypatch: pytest.MonkeyPatch) -> GateFrames:
     """Six frames of speckle instead of the phantom's: random weights see lesions in anything."""

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from bcseg_edge.errors import DataError
+from bcseg_edge.models import find_model
 from bcseg_train import encoder_weights
-from bcseg_train.encoder_weights import load_encoder_weights
-from bcseg_train.models import SPECS, SegmentationNet
+from bcseg_train.encoder_weights import load_encoder_weights, load_pretrained
+from bcseg_train.models import SPECS, SegmentationNet, load_checkpoint
 
 
 def edge(seed: int = 0) -> SegmentationNet:
@@ -47,14 +48,28 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not fit encoder mobilenet_v2"):
         load_encoder_weights(edge(), str(path))
     path.write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="cannot be read as weights"):
+    with pytest.raises(DataError, match="cannot be read as weights") as caught:
         load_encoder_weights(edge(), str(path))
+    assert "weights_only" not in caught.value.message  # what torch advises would run code of the file's
     with pytest.raises(DataError, match="no encoder weights at"):
         load_encoder_weights(edge(), str(tmp_path / "nowhere.pth"))
     fake = tmp_path / "fake.tflite"
     fake.write_bytes(b"not a tflite model")
     with pytest.raises(DataError, match="not a TFLite model"):
         load_encoder_weights(edge(), str(fake), torch.zeros(1, 1, 64, 64, dtype=torch.uint8))
+
+
+def test_the_weights_of_a_model_file_can_be_trained_on() -> None:
+    path = find_model("edge", precision="fp32")
+    shipped, _ = load_checkpoint(path)
+    patches = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole, encoder = edge(), edge()
+    load_pretrained(whole, path)
+    with torch.inference_mode():
+        torch.testing.assert_close(whole.eval()(patches), shipped(patches) * shipped.temperature)
+    load_encoder_weights(encoder, str(path))
+    for own, theirs in zip(features(encoder.eval(), patches), features(shipped, patches), strict=True):
+        torch.testing.assert_close(own, theirs)
 
 
 def test_imagenet_offline_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,6 +173,13 @@ def test_recorded_figures_are_in_the_passport(model: Path, busi: Path) -> None:
     assert recorded.images == 9
 
 
+def test_figures_of_a_few_images_are_not_recorded(model: Path, busi: Path) -> None:
+    before = read_passport(model)
+    with pytest.raises(DataError, match="a few images"):
+        evaluate(EvaluateOptions(model, busi, record=True, max_images=3))
+    assert read_passport(model) == before
+
+
 def test_figures_cannot_be_recorded_in_a_checkpoint(tmp_path: Path, busi: Path) -> None:
     with pytest.raises(DataError) as caught:
         evaluate(EvaluateOptions(tmp_path / "best.ckpt", busi, record=True))

@@ -10,7 +10,7 @@ import torch
 from bcseg_edge.errors import DataError
 from bcseg_train.busi import read_busi
 from bcseg_train.models import load_checkpoint
-from bcseg_train.temperature import calibrate_checkpoint, fit_temperature, lesion_pixels
+from bcseg_train.temperature import LIMITS, calibrate_checkpoint, fit_temperature, lesion_pixels
 from tests.fixtures.checkpoints import random_network, write_checkpoint
 from tests.fixtures.grey_busi import write_grey_busi
 
@@ -21,6 +21,14 @@ def test_it_finds_how_much_too_large_logits_are(factor: float) -> None:
     honest = torch.randn(20_000, 3, generator=generator) * 2
     labels = torch.multinomial(honest.softmax(1), 1, generator=generator).squeeze(1)
     assert fit_temperature(honest * factor, labels) == pytest.approx(factor, rel=0.05)
+
+
+@pytest.mark.parametrize(("off", "limit"), [(0, LIMITS[0]), (1, LIMITS[1])])
+def test_it_stays_within_reason(off: int, limit: float) -> None:
+    """Without limits a network that is always wrong gets logits of nothing but zero, which every gate passes."""
+    labels = torch.tensor([0, 1, 2, 0])
+    logits = torch.nn.functional.one_hot((labels + off) % 3, 3) * 0.3
+    assert fit_temperature(logits, labels) == pytest.approx(limit)
 
 
 def test_a_checkpoint_gets_its_temperature_and_keeps_its_labels(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from bcseg_edge.errors import DataError
+from bcseg_edge.passport import file_sha256
 from bcseg_train import train as train_module
 from bcseg_train.busi import Sample
 from bcseg_train.encoder_weights import load_pretrained
@@ -27,7 +28,8 @@ from bcseg_train.models import SegmentationNet, find_spec, load_checkpoint
 from bcseg_train.module import SegmentationModule
 from bcseg_train.pretrain import pretrain
 from bcseg_train.resume import AtomicCheckpoints
-from bcseg_train.train import TrainOptions, train
+from bcseg_train.split import read_split
+from bcseg_train.train import TrainOptions, notes, train
 from tests.fixtures.pretraining import write_pretraining_sets
 
 RECIPE = """
@@ -218,6 +220,29 @@ def test_a_smoke_run_learns_and_is_calibrated_on_as_few_images_of_every_class(
     monkeypatch.setattr(train_module, "calibrate_checkpoint", lambda _, samples: calibrated.extend(samples))
     train(options(small_busi, tmp_path / "run", workers=0, epochs=1, max_images=3))
     assert [sample.label for sample in calibrated] == [1, 2, 0]
+    images = read_split(tmp_path / "run" / "split.csv")
+    assert {sample.name for sample in calibrated} == {name for name, part in images.items() if part == "val"}
+    assert list(images.values()).count("train") == 3
+
+
+def test_a_run_says_how_it_was_made(small_busi: Path, tmp_path: Path) -> None:
+    first = train(options(small_busi, tmp_path / "first", workers=0, epochs=1))
+    second = options(small_busi, tmp_path / "second", workers=0, epochs=1, pretrained=first.last)
+    train(second)
+    written = (tmp_path / "second" / "options.json").read_text()
+    record = json.loads(written)
+    assert record["options"]["pretrained"] == str(first.last)
+    assert record["sha256"]["pretrained"] == file_sha256(first.last)
+    assert record["recipe"]["learning_rate"] == 2e-3
+    assert {"torch", "lightning"} <= record["versions"].keys()
+    train(replace(second, resume=True, epochs=1, pretrained=None))
+    assert (tmp_path / "second" / "options.json").read_text() == written
+
+
+def test_a_recipe_that_wants_other_lesions_says_so(tmp_path: Path) -> None:
+    wanting = TrainOptions(tmp_path, tmp_path, recipe="strong")
+    assert "--other-lesions" in notes(wanting)[0]
+    assert notes(replace(wanting, other_lesions=tmp_path)) == notes(replace(wanting, recipe="paper")) == []
 
 
 def test_val_figures_leave_out_a_class_that_is_nowhere_as_evaluate_does(
@@ -388,8 +413,9 @@ def test_pretraining_then_training_with_other_lesions_starts_from_the_pretrained
         if name.startswith(("unet.encoder.", "unet.decoder.")):
             assert torch.equal(value, stored[f"model.{name}"]), name
     again = SegmentationNet(find_spec("edge"))
-    load_pretrained(again, result.last)  # a run of the same task: the heads too
-    trained = torch.load(result.last, weights_only=True)["state_dict"]
+    load_pretrained(again, result.best)  # a run of the same task: the heads too
+    assert float(again.temperature) == 1
+    trained = torch.load(result.best, weights_only=True)["state_dict"]
     assert torch.equal(again.class_head.local[0].weight, trained["model.class_head.local.0.weight"])
 
 

@@ -32,6 +32,10 @@ class LabelledImage(Protocol):
     def name(self) -> str:
         """Tells it from the other images of its folder."""
 
+    @property
+    def label(self) -> int:
+        """Its class; its lesions' label where it has any."""
+
     def load(self) -> tuple[UInt8Array, UInt8Array]:
         """Grey image and labels, uint8 `[H, W]`."""
 

@@ -16,7 +16,7 @@ from bcseg_train.models import SegmentationNet
 
 WEIGHTS_FILE = "model.safetensors"
 HUB_TIMEOUT_S = 10.0
-OFFLINE_HINT = "go online once, or use --encoder-weights none, or a FILE (.safetensors, .pth, .ckpt, .tflite)"
+OFFLINE_HINT = "go online once, or use --encoder-weights none, or a FILE (.safetensors, .pth, .ckpt, .onnx, .tflite)"
 
 
 def load_encoder_weights(model: SegmentationNet, source: str, statistics_patches: Tensor | None = None) -> None:
@@ -25,7 +25,7 @@ def load_encoder_weights(model: SegmentationNet, source: str, statistics_patches
     Args:
         model: changed in place; a `.tflite` also sets its normalisation.
         source: `none`, `imagenet` (downloads), or a file: `.safetensors`, `.pth`, `.pt`, `.ckpt` with a state dict
-            of the encoder or of a whole model, or `.tflite` (MobileNetV2 with folded batch norms).
+            of the encoder or of a whole model, `.onnx` of ours, or `.tflite` (MobileNetV2 with folded batch norms).
         statistics_patches: uint8 `[N, 1, h, w]`; real patches to re-estimate batch-norm statistics on (`.tflite`).
 
     Raises:
@@ -50,7 +50,8 @@ def load_encoder_weights(model: SegmentationNet, source: str, statistics_patches
 def load_pretrained(model: SegmentationNet, path: Path) -> None:
     """Fill encoder, decoder and normalisation from a checkpoint of `bcseg-edge pretrain`.
 
-    From one of `bcseg-edge train` the heads too, to go on in a larger window, say.
+    From one of `bcseg-edge train`, or a model file, the heads too, to go on with other images or in a larger window.
+    The temperature of its confidence stays behind: it belongs to the weights as they were.
 
     Raises:
         DataError: the file is unreadable or of another network.
@@ -58,16 +59,22 @@ def load_pretrained(model: SegmentationNet, path: Path) -> None:
     state = {name.removeprefix("model."): value for name, value in read_state_dict(path).items()}
     own = model.state_dict()
     wanted = [name for name in own if name.startswith(("mean", "std", "unet.encoder.", "unet.decoder.", "input_norm."))]
-    bad = [name for name in wanted if name not in state or state[name].shape != own[name].shape]
+    bad = [name for name in wanted if not _fits(name, own[name], state)]
     if bad:
         raise DataError(
             f"{path.name} does not fit {model.spec.name}: {len(bad)} of {len(wanted)} tensors are missing or of "
             f"another shape, e.g. {bad[0]}",
             f"make it with: bcseg-edge pretrain --model {model.spec.name}",
         )
-    heads = [name for name in own if name in state and state[name].shape == own[name].shape]
-    same_task = all(name in heads for name in own if name.startswith("class_head."))
-    model.load_state_dict({name: state[name] for name in (heads if same_task else wanted)}, strict=False)
+    known = [name for name in own if name in state and state[name].shape == own[name].shape]
+    same_task = all(name in known for name in own if name.startswith("class_head."))
+    taken = [name for name in known if name != "temperature" and (same_task or name in wanted)]
+    model.load_state_dict({name: state[name] for name in taken}, strict=False)
+
+
+def _fits(name: str, own: Tensor, state: dict[str, Tensor]) -> bool:
+    """Whether `state` has that tensor; a model file leaves out the counters, which only training updates."""
+    return name.endswith("num_batches_tracked") or (name in state and state[name].shape == own.shape)
 
 
 def _download_imagenet(model: SegmentationNet) -> None:
@@ -100,36 +107,43 @@ def _load_state_dict(model: SegmentationNet, path: Path) -> None:
         ),
         {},
     )
-    bad = [k for k, v in wanted.items() if k not in found or found[k].shape != v.shape]
+    bad = [name for name, own in wanted.items() if not _fits(name, own, found)]
     if bad:
         raise DataError(
             f"{path.name} does not fit encoder {model.spec.encoder}: {len(bad)} of {len(wanted)} tensors are missing "
             f"or of another shape, e.g. {bad[0]}",
             f"use weights of smp's {model.spec.encoder}, or --encoder-weights none",
         )
-    encoder.load_state_dict({key: found[key] for key in wanted})
-    if "model.mean" in state:
-        model.mean.copy_(state["model.mean"])
-        model.std.copy_(state["model.std"])
+    encoder.load_state_dict({key: found.get(key, own) for key, own in wanted.items()})
+    for prefix in ("model.", ""):
+        if f"{prefix}mean" in state:
+            model.mean.copy_(state[f"{prefix}mean"])
+            model.std.copy_(state[f"{prefix}std"])
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, `.pth`, `.pt` or Lightning `.ckpt` file; never runs pickled code.
+    """The tensors of a `.safetensors`, `.pth`, `.pt` or Lightning `.ckpt` file, or of one of our `.onnx`.
+
+    Never runs pickled code.
 
     Raises:
         DataError: the file is not of these formats.
+        ModelError: a `.onnx` that is unreadable, or not ours.
     """
+    if path.suffix == ".onnx":
+        from bcseg_train.shipped import read_onnx_state_dict  # onnx is slow to import
+
+        return read_onnx_state_dict(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises many types; all mean the same here
-        reason = next(iter(str(error).strip().splitlines()), "")
+    except Exception as error:  # torch.load raises many types; all mean the same here, and it advises unsafe things
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
         raise DataError(
-            f"{path.name} cannot be read as weights: {type(error).__name__}: {reason}",
-            "give a .safetensors, .pth or .ckpt file",
+            f"{path.name} cannot be read as weights: {reason}", "give a .safetensors, .pth, .ckpt or model.onnx file"
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}

@@ -13,7 +13,7 @@ from bcseg_train.busi import Sample, read_busi
 from bcseg_train.predictors import Predictor, is_checkpoint, model_path, open_predictor
 from bcseg_train.scores import ImageResult, Scores, measure_image, score
 from bcseg_train.split import find_split_file, read_split, select
-from bcseg_train.thinning import thin
+from bcseg_train.thinning import thin_classes
 
 ALL_IMAGES = "all"
 DEFAULT_SPLIT = "val"
@@ -99,7 +99,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 
     Raises:
         DataError: the folder or the split does not fit, images of the split are missing, or `record` was
-            asked of a checkpoint.
+            asked of a checkpoint or with `max_images`.
         ModelError, BackendUnavailable: see `open_predictor`.
     """
     _check_options(options)
@@ -153,7 +153,7 @@ def select_images(data: Path, split: str | None = None, max_images: int | None =
         name = f"{split_file.name}:{split_name}"
     if max_images is not None and max_images < len(samples):
         notes.append(f"Only {max_images} of the {len(samples)} images are scored.")
-        samples = thin(samples, max_images)
+        samples = thin_classes(samples, max_images)
     return Selection(tuple(samples), f"{data.resolve().name} {name}", tuple(notes))
 
 
@@ -184,6 +184,10 @@ def record_accuracy(path: Path, accuracy: Accuracy) -> Passport:
 def _check_options(options: EvaluateOptions) -> None:
     if options.max_images is not None and options.max_images < 1:
         raise DataError(f"--max-images {options.max_images}, expected at least 1", "leave it out to score every image")
+    if options.record and options.max_images is not None:
+        raise DataError(
+            "--record with --max-images would put figures of a few images into the passport", "leave one out"
+        )
     if options.record and is_checkpoint(options.model):
         raise DataError(
             "--record writes into a model file's passport, and a checkpoint has none",

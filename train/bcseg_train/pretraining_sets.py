@@ -46,6 +46,11 @@ class MaskedImage:
         """Set and file name."""
         return f"{self.source}/{self.image_path.name}"
 
+    @property
+    def label(self) -> int:
+        """That of its mask's pixels."""
+        return self.value
+
     def load(self) -> tuple[UInt8Array, UInt8Array]:
         """Grey image uint8 `[H, W]`, labels uint8 `[H, W]` of 0 and `value`; DataError where a file cannot be read."""
         image, mask = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in (self.image_path, self.mask_path))

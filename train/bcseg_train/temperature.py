@@ -18,6 +18,10 @@ from bcseg_train.dataset import LabelledImage
 from bcseg_train.models import CheckpointInfo, SegmentationNet, load_checkpoint
 
 PIXELS_PER_FRAME = 4000
+LIMITS = (
+    0.1,
+    10.0,
+)  # a network that knows nothing would get a temperature without bounds, and logits of nothing but zero
 KEY = "model.temperature"
 
 
@@ -38,7 +42,7 @@ def calibrate_checkpoint(path: Path, samples: Sequence[LabelledImage]) -> float:
     """
     network, info = load_checkpoint(path)
     logits, labels = lesion_pixels(network, info, samples)
-    temperature = fit_temperature(logits, labels) * float(network.temperature)
+    temperature = fit_temperature(logits * network.temperature, labels)
     content = torch.load(path, map_location="cpu", weights_only=True)
     content["state_dict"][KEY] = torch.tensor(temperature)
     with atomic_path(path) as temporary:
@@ -75,7 +79,7 @@ def lesion_pixels(
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature with the lowest cross-entropy.
+    """The temperature with the lowest cross-entropy, within `LIMITS`.
 
     Args:
         logits: float `[P, C]`.
@@ -91,4 +95,4 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return float(log_temperature.detach().exp())
+    return float(log_temperature.detach().exp().clamp(*LIMITS))

@@ -6,7 +6,7 @@ import os
 import signal
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -38,9 +38,10 @@ from bcseg_train.resume import (
     refuse_other_data,
 )
 from bcseg_train.run_files import BEST, LAST
+from bcseg_train.run_record import write_record
 from bcseg_train.split import find_split_file, group_near_duplicates, make_split, read_split, select
 from bcseg_train.temperature import calibrate_checkpoint
-from bcseg_train.thinning import thin
+from bcseg_train.thinning import thin, thin_classes
 
 SELECT_BY = "val_mean_iou"
 STATISTICS_FRAMES = 64  # enough for batch-norm statistics of a 256x320 window
@@ -52,7 +53,7 @@ class TrainOptions:
 
     Attributes:
         data: BUSI folder.
-        output: run folder: `last.ckpt`, `best.ckpt`, `metrics.csv`, TensorBoard events.
+        output: run folder: `last.ckpt`, `best.ckpt`, `metrics.csv`, TensorBoard events, `options.json`, `split.csv`.
         model: unet, resnext50, resnext101 or edge.
         recipe: shipped recipe name or a TOML file.
         split: split CSV; None: `busi_split.csv` in or beside `data`, else a seeded grouped split.
@@ -147,12 +148,26 @@ class TrainingData:
 
     def thinned(self, count: int | None) -> TrainingData:
         """At most `count` images each for training and validation, evenly, so that every class is there; None: all."""
-        return replace(self, training=thin(self.training, count), validation=thin(self.validation, count))
+        return replace(
+            self, training=thin_classes(self.training, count), validation=thin_classes(self.validation, count)
+        )
 
     def digests(self) -> dict[str, str]:
         """What the images are for, in words -> `images_digest` of them."""
         parts = {"training images": self.training, "val images": self.validation, "other lesions": self.others}
         return {what: images_digest(samples) for what, samples in parts.items()}
+
+
+def notes(options: TrainOptions) -> list[str]:
+    """What whoever starts a run should know first, one sentence each.
+
+    Raises:
+        DataError: there is no such recipe.
+    """
+    recipe = recipe_of(options)
+    if recipe.other_lesions and options.other_lesions is None:
+        return [f"recipe {recipe.name} mixes in lesions of other organs: without --other-lesions it does without them"]
+    return []
 
 
 def recipe_of(options: TrainOptions) -> Recipe:
@@ -177,6 +192,8 @@ def fit(
             "use fewer --devices, or more images",
         )
     make_folder(options.output)
+    if checkpoint is None and trainer.is_global_zero:
+        write_record(options.output, asdict(options), recipe, {"train": data.training, "val": data.validation})
     pl.seed_everything(options.seed, workers=True, verbose=False)
 
     patches = TrainingPatches(data.training, recipe, options.seed, data.others)

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from bcseg_edge.cli.extras import load_extra
-from bcseg_edge.cli.train import tell
+from bcseg_edge.cli.train import (
+    Accelerator,
+    Devices,
+    Epochs,
+    Nodes,
+    Precision,
+    Seed,
+    StopAfterEpochs,
+    Strategy,
+    Workers,
+    tell,
+)
 
 
 def pretrain(
@@ -18,13 +29,16 @@ def pretrain(
     recipe: Annotated[str, typer.Option(help="pretrain, or a TOML file.")] = "pretrain",
     encoder_weights: Annotated[str, typer.Option(help="imagenet (downloads), none, or a file.")] = "none",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from OUTPUT/last.ckpt.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's number.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of weights, order and hold-out.")] = 0,
-    precision: Annotated[
-        str, typer.Option(help="As Lightning names it: bf16-mixed, 16-mixed, 32-true.")
-    ] = "bf16-mixed",
-    workers: Annotated[int, typer.Option(min=0, help="Loader processes.")] = 1,
+    epochs: Epochs = None,
+    seed: Seed = 0,
+    precision: Precision = "bf16-mixed",
+    workers: Workers = 1,
+    accelerator: Accelerator = "auto",
+    devices: Devices = "auto",
+    nodes: Nodes = 1,
+    strategy: Strategy = "auto",
     max_images: Annotated[int | None, typer.Option(min=1, help="Only so many: a smoke run.")] = None,
+    stop_after_epochs: StopAfterEpochs = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")] = False,
 ) -> None:
     """Train a model on thyroid nodules, nerves and vessels, and fetal heads; `train --pretrained` starts from it."""
@@ -41,6 +55,11 @@ def pretrain(
         seed=seed,
         precision=precision,
         workers=workers,
+        accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
+        strategy=strategy,
         max_images=max_images,
+        stop_after_epochs=stop_after_epochs,
     )
     tell(load_extra("bcseg_train.pretrain", "train").pretrain(options), as_json)
