@@ -155,6 +155,8 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
         )
         summary = loop.run(lambda: bool(stopped_by()))
     problems = [*summary.problems, *(problem for sink in outputs.sinks for problem in getattr(sink, "problems", ()))]
+    if arguments.outputs.deidentify and _is_unsettled(options.crop):
+        problems.append("the ultrasound image was not found, so every frame is black: nothing moved for long enough")
     for problem in problems:
         remark(messages, f"problem: {problem}")
     output = None if arguments.output is None else str(arguments.output)
@@ -224,6 +226,12 @@ def _crop(text: str | None) -> Crop | AutoCrop | None:
     if text in (None, "none"):
         return None
     return AutoCrop() if text == "auto" else parse_crop(text)
+
+
+def _is_unsettled(crop: Crop | AutoCrop | None) -> bool:
+    from bcseg_edge.live.crop import AutoCrop
+
+    return isinstance(crop, AutoCrop) and not crop.settled
 
 
 def _exit_code(summary: LiveSummary, problems: Sequence[str], stopped_by: int) -> int:

@@ -266,9 +266,10 @@ def _blackener(crop: Crop | AutoCrop) -> Callable[[LiveResult], LiveResult]:
     from bcseg_edge.live.crop import AutoCrop
 
     def step(result: LiveResult) -> LiveResult:
-        known = crop if not isinstance(crop, AutoCrop) else crop.crop if crop.settled else None
+        image = result.frame.image
+        known = crop.settled_for((image.shape[0], image.shape[1])) if isinstance(crop, AutoCrop) else crop
         inside = None if known is None or result.crop_xywh not in (None, known.xywh) else known.xywh
-        image = blacken_outside(result.frame.image, inside)
+        image = blacken_outside(image, inside)
         return replace(result, frame=replace(result.frame, image=image), hidden=inside != result.crop_xywh)
 
     return step
@@ -319,6 +320,7 @@ def _open_screens(
 def _open_view(
     options: OutputOptions, spec: str, run: LiveRun, writers: Sequence[WriterThread], snapshots: SnapshotSink | None
 ) -> ViewSink:
+    from bcseg_edge.live.crop import AutoCrop
     from bcseg_edge.live.view import ViewFacts, ViewSink, parse_address
 
     address = parse_address(spec, options.view_token, options.view_cert, options.view_key)
@@ -333,6 +335,8 @@ def _open_view(
 
     def notices() -> list[str]:
         told = [problem for writer in writers for problem in writer.problems]
+        if options.deidentify and isinstance(run.crop, AutoCrop) and not run.crop.settled:
+            told.append("de-identified: black until the ultrasound image is found by its motion")
         return told if snapshots is None else [*told, *snapshots.problems]
 
     return ViewSink(
