@@ -91,7 +91,6 @@ def live_outputs(
     """
     from bcseg_edge.cli.run import passport_warnings
     from bcseg_edge.cli.run_outputs import LiveRun, open_live_outputs
-    from bcseg_edge.live.health import HealthFile
 
     run = LiveRun(
         controls=controls,
@@ -106,14 +105,7 @@ def live_outputs(
         crop=options.crop,
         warnings=tuple(passport_warnings(model.passport)),
     )
-    with ExitStack() as undo:
-        health = [] if arguments.health is None else [HealthFile(arguments.health)]
-        for file in health:
-            undo.callback(file.close)
-        outputs = open_live_outputs(arguments.outputs, run)
-        outputs.sinks += health
-        undo.pop_all()
-    return outputs
+    return open_live_outputs(arguments.outputs, run)
 
 
 def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by: Callable[[], int]) -> int:
@@ -125,14 +117,18 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
     Raises:
         BcsegError: something cannot be opened.
     """
-    from bcseg_edge.cli.run import passport_warnings
+    from bcseg_edge.cli.run import model_file, passport_warnings
+    from bcseg_edge.live.health import health_file
     from bcseg_edge.live.loop import LiveLoop
     from bcseg_edge.live.results import Controls
     from bcseg_edge.models import read_model
 
-    options = _options(arguments)
     controls = Controls()
     with ExitStack() as opened:
+        health = opened.enter_context(health_file(arguments.health))
+        options = _options(arguments)
+        file = model_file(arguments.model, arguments.backend, arguments.precision)
+        arguments = replace(arguments, model=str(file))
         source = opened.enter_context(open_live_source(spec))
         source = masked_live_source(source, arguments.outputs, options.crop)
         model = read_model(arguments.model, arguments.backend, arguments.precision)
@@ -144,6 +140,8 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
         outputs = live_outputs(arguments, options, source, model, facts, controls)
         for note in outputs.notes:
             remark(messages, note)
+        if health is not None:
+            outputs.sinks.append(health)
         loop = LiveLoop(
             source,
             backends,

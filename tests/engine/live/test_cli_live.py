@@ -143,7 +143,7 @@ def test_a_watched_folder(model, tmp_path):
     folder.mkdir()
     health = tmp_path / "health.json"
     process = start(model, f"watch:{folder}", "--output", tmp_path / "out", "--health", health, "--max-frames", "3")
-    wait_for(lambda: health.exists() and health_of(health).get("state"))
+    wait_for(lambda: health_of(health).get("uptime_s"))
     for number in range(3):
         cv2.imwrite(str(folder / f"scan{number}.png"), scan(number))
     out, err = process.communicate(timeout=60)
@@ -156,6 +156,22 @@ def test_no_camera_is_exit_4(model):
     _out, err = run(model, "--camera", "97", expect=4)
     assert "camera 97 cannot be opened" in err
     assert "hint:" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "state", "reason"),
+    [
+        (("--camera", "97"), "lost", "camera 97 cannot be opened"),
+        ((SMALL, "--live", "--model", "missing.onnx"), "stopped", "missing.onnx"),
+    ],
+)
+def test_what_cannot_start_does_not_stay_ok(tmp_path, model, arguments, state, reason):
+    health = tmp_path / "health.json"
+    health.write_text('{"state": "ok"}')  # of a run that was killed
+    bcseg("run", "--model", model, *arguments, "--health", health, expect=4 if state == "lost" else 2)
+    record = health_of(health)
+    assert record["state"] == state
+    assert reason in record["reason"]
 
 
 def test_camera_alone_is_camera_0():
