@@ -102,6 +102,7 @@ def live_outputs(
         tiling=facts["tiling"],
         reuse=arguments.reuse,
         deadline_ms=options.deadline_ms,
+        lossless=source.lossless,
         crop=options.crop,
         warnings=tuple(passport_warnings(model.passport)),
     )

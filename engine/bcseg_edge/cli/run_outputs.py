@@ -108,6 +108,7 @@ class LiveRun:
         tiling: of the frames.
         reuse: patches that did not change are not computed again.
         deadline_ms: oldest a shown result may be.
+        lossless: the source's images do not grow old, and there is no deadline.
         crop: what is segmented, None for whole frames.
         warnings: about the model, for the page.
     """
@@ -121,6 +122,7 @@ class LiveRun:
     tiling: str
     reuse: bool
     deadline_ms: float
+    lossless: bool = False
     crop: Crop | AutoCrop | None = None
     warnings: tuple[str, ...] = ()
 
@@ -308,7 +310,7 @@ def _open_screens(
     if options.display:
         from bcseg_edge.live.display import DisplaySink
 
-        screens.append(DisplaySink(run.controls))
+        screens.append(DisplaySink(run.controls, lossless=run.lossless))
         undo.callback(screens[-1].close)
     if options.view is not None:
         view = _open_view(options, options.view, run, writers, snapshots)
@@ -328,8 +330,9 @@ def _open_view(
         source="de-identified" if options.deidentify else run.source,
         model=run.model.passport.name,
         backend=run.backend,
-        deadline_ms=run.deadline_ms,
+        deadline_ms=None if run.lossless else run.deadline_ms,
         can_snapshot=snapshots is not None,
+        lossless=run.lossless,
         warnings=run.warnings,
     )
 
