@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="run needs a backend")
 
 from bcseg_edge.cli import _with_camera
+from bcseg_edge.cli.live import MOST_PHANTOM_FRAMES, PHANTOM_FRAMES, open_live_source
 from bcseg_edge.live.ledger import imbalance
 from bcseg_edge.live.results import LedgerCounts
 from tests.engine.test_cli import ENVIRONMENT, bcseg, command
@@ -72,6 +73,42 @@ def test_the_phantom_live(model, tmp_path):
     assert health_of(tmp_path / "health.json")["state"] == "stopped"
     assert (tmp_path / "results.jsonl").read_text().count("\n") == ledger.shown
     assert (tmp_path / "overlay.mp4").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "max_frames", "stop_at", "rendered"),
+    [
+        ("?frames=100000", None, None, MOST_PHANTOM_FRAMES),
+        ("?frames=0", None, None, PHANTOM_FRAMES),
+        ("?frames=8", 30, None, 8),
+        ("?frames=100000", 5, None, 5),
+        ("?frames=100000", None, 3, 4),
+        ("?frames=100000", None, 0, 1),
+    ],
+)
+def test_the_phantom_is_rendered_within_bounds_and_can_be_stopped(options, max_frames, stop_at, rendered):
+    asked, told = [], []
+
+    def should_stop():
+        asked.append(True)
+        return stop_at is not None and len(asked) > stop_at
+
+    source = open_live_source(f"phantom:32x24@1000{options}", max_frames, should_stop, told.append)
+    turn = [source.read().frame.index for _ in range(2 * rendered)]
+    assert turn[:rendered] == list(range(rendered))
+    assert max(turn) == rendered - 1
+    assert source.read().frame.truth is None
+    assert "rendering" in told[0]
+
+
+def test_ctrl_c_while_the_phantom_is_rendered(model):
+    process = start(model, "phantom:1280x960@30?frames=100000", "--live")
+    wait_for(lambda: "rendering 300 frames" in process.stderr.readline())
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert json.loads(out)["interrupted"] is True
 
 
 def test_the_table_says_where_frames_went(model):
