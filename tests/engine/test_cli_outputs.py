@@ -159,12 +159,21 @@ def test_a_live_run_leaves_files_and_a_box_that_replays(model, tmp_path):  # noq
 
 
 def test_a_box_of_blackened_frames_replays_although_the_crop_is_found_on_the_way(model, tmp_path):  # noqa: F811
-    source = ("phantom:320x240@30?frames=20", *LIVE[1:])
+    source = ("phantom:320x240@30?frames=20", *LIVE[1:], "--max-frames", "180")  # the crop takes 40 results
     run(model, *source, "--black-box", tmp_path / "box", "--crop", "auto", "--deidentify")
     (said, _) = bcseg("replay", tmp_path / "box", "--json")
     outcome = json.loads(said)
     assert outcome["equal"]
     assert 0 < outcome["compared"] < outcome["frames"]
+
+
+def test_a_run_that_never_finds_the_image_is_black_and_says_so(model, tmp_path):  # noqa: F811
+    out, _ = run(
+        model, *LIVE, "--max-frames", "10", "--crop", "auto", "--deidentify", "--output", tmp_path / "out", expect=2
+    )
+    summary = json.loads(out)
+    assert summary["crop"] is None
+    assert "every frame is black" in summary["problems"][0]
 
 
 def test_an_output_that_cannot_be_opened_leaves_what_an_earlier_run_wrote(model, tmp_path):  # noqa: F811

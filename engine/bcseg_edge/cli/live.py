@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from bcseg_edge.sources import LiveSource
 
 DEADLINE_MS = 200.0
+PHANTOM_FRAMES = 150  # rendered where the source does not say how many
+MOST_PHANTOM_FRAMES = 300  # they play to and fro; rendering 640x480 takes about 10 s and 90 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,19 @@ class LiveArguments:
     outputs: OutputOptions
 
 
-def open_live_source(spec: str) -> LiveSource:
+def open_live_source(
+    spec: str,
+    max_frames: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> LiveSource:
     """The live source of `spec`; the phantom, rendered beforehand, and videos play in real time.
+
+    Args:
+        spec: see `open_source`.
+        max_frames: no more of the phantom are rendered.
+        should_stop: asked before each of them; what was rendered is then all.
+        tell: is told that it renders, which takes seconds.
 
     Raises:
         SourceError: not there, or of still images.
@@ -70,7 +83,11 @@ def open_live_source(spec: str) -> LiveSource:
     paced = pace(source)
     if isinstance(source, PhantomSource):
         # Simulating takes most of a frame's time; a cine that plays to and fro has no end, as a camera has none.
-        frames = [replace(frame, truth=None) for frame in source.render(source.spec.frames or 150)]
+        count = min(source.spec.frames or PHANTOM_FRAMES, max_frames or MOST_PHANTOM_FRAMES, MOST_PHANTOM_FRAMES)
+        tell(f"rendering {count} frames of the phantom, which then play to and fro")
+        frames = [replace(source.frame(0), truth=None)]
+        while len(frames) < count and not should_stop():
+            frames.append(replace(source.frame(len(frames)), truth=None))
         paced = PacedSource(source.description, source.spec.frame_hz, lambda: to_and_fro(frames))
     paced.open()
     return paced
@@ -91,7 +108,6 @@ def live_outputs(
     """
     from bcseg_edge.cli.run import passport_warnings
     from bcseg_edge.cli.run_outputs import LiveRun, open_live_outputs
-    from bcseg_edge.live.health import HealthFile
 
     run = LiveRun(
         controls=controls,
@@ -103,17 +119,11 @@ def live_outputs(
         tiling=facts["tiling"],
         reuse=arguments.reuse,
         deadline_ms=options.deadline_ms,
+        lossless=source.lossless,
         crop=options.crop,
         warnings=tuple(passport_warnings(model.passport)),
     )
-    with ExitStack() as undo:
-        health = [] if arguments.health is None else [HealthFile(arguments.health)]
-        for file in health:
-            undo.callback(file.close)
-        outputs = open_live_outputs(arguments.outputs, run)
-        outputs.sinks += health
-        undo.pop_all()
-    return outputs
+    return open_live_outputs(arguments.outputs, run)
 
 
 def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by: Callable[[], int]) -> int:
@@ -125,15 +135,23 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
     Raises:
         BcsegError: something cannot be opened.
     """
-    from bcseg_edge.cli.run import passport_warnings
+    from bcseg_edge.cli.run import model_file, passport_warnings
+    from bcseg_edge.live.health import health_file
     from bcseg_edge.live.loop import LiveLoop
     from bcseg_edge.live.results import Controls
     from bcseg_edge.models import read_model
 
-    options = _options(arguments)
     controls = Controls()
     with ExitStack() as opened:
-        source = opened.enter_context(open_live_source(spec))
+        health = opened.enter_context(health_file(arguments.health))
+        options = _options(arguments)
+        file = model_file(arguments.model, arguments.backend, arguments.precision)
+        arguments = replace(arguments, model=str(file))
+        source = opened.enter_context(
+            open_live_source(
+                spec, arguments.max_frames, lambda: bool(stopped_by()), lambda line: remark(messages, line)
+            )
+        )
         source = masked_live_source(source, arguments.outputs, options.crop)
         model = read_model(arguments.model, arguments.backend, arguments.precision)
         backends, facts = _open_backends(arguments, source.lossless, opened)
@@ -144,6 +162,8 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
         outputs = live_outputs(arguments, options, source, model, facts, controls)
         for note in outputs.notes:
             remark(messages, note)
+        if health is not None:
+            outputs.sinks.append(health)
         loop = LiveLoop(
             source,
             backends,
@@ -155,6 +175,8 @@ def run_live(spec: str, arguments: LiveArguments, messages: Console, stopped_by:
         )
         summary = loop.run(lambda: bool(stopped_by()))
     problems = [*summary.problems, *(problem for sink in outputs.sinks for problem in getattr(sink, "problems", ()))]
+    if arguments.outputs.deidentify and _is_unsettled(options.crop):
+        problems.append("the ultrasound image was not found, so every frame is black: nothing moved for long enough")
     for problem in problems:
         remark(messages, f"problem: {problem}")
     output = None if arguments.output is None else str(arguments.output)
@@ -224,6 +246,12 @@ def _crop(text: str | None) -> Crop | AutoCrop | None:
     if text in (None, "none"):
         return None
     return AutoCrop() if text == "auto" else parse_crop(text)
+
+
+def _is_unsettled(crop: Crop | AutoCrop | None) -> bool:
+    from bcseg_edge.live.crop import AutoCrop
+
+    return isinstance(crop, AutoCrop) and not crop.settled
 
 
 def _exit_code(summary: LiveSummary, problems: Sequence[str], stopped_by: int) -> int:

@@ -164,7 +164,7 @@ def run(
     )
     if live or is_live(source):
         arguments = LiveArguments(
-            model=str(_file_of(model, backend, wanted)),
+            model=model,
             backend=backend,
             precision=wanted,
             tiling=tiling,
@@ -194,7 +194,7 @@ def run(
             )
         part = _part(crop, given)
         frames = out.masked_source(given, outputs, part)
-        file = _file_of(model, backend, wanted)
+        file = model_file(model, backend, wanted)
         loaded = opened.enter_context(load_model(file, backend, threads, wanted))
         segmenter = opened.enter_context(Segmenter(loaded, cast("Tiling | None", tiling), reuse=reuse))
         segment = _cropped(segmenter, crop, part, given)
@@ -231,7 +231,7 @@ def run(
     raise typer.Exit(_exit_code(summary, should_stop()))
 
 
-def _file_of(model: str, backend: str, precision: Precision | None) -> Path:
+def model_file(model: str, backend: str, precision: Precision | None) -> Path:
     """The model file that fits; with `tensorrt` its plan, built on first use."""
     from bcseg_edge.models import find_model
 

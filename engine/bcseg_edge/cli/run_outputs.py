@@ -108,6 +108,7 @@ class LiveRun:
         tiling: of the frames.
         reuse: patches that did not change are not computed again.
         deadline_ms: oldest a shown result may be.
+        lossless: the source's images do not grow old, and there is no deadline.
         crop: what is segmented, None for whole frames.
         warnings: about the model, for the page.
     """
@@ -121,6 +122,7 @@ class LiveRun:
     tiling: str
     reuse: bool
     deadline_ms: float
+    lossless: bool = False
     crop: Crop | AutoCrop | None = None
     warnings: tuple[str, ...] = ()
 
@@ -283,9 +285,10 @@ def _blackener(crop: Crop | AutoCrop) -> Callable[[LiveResult], LiveResult]:
     from bcseg_edge.live.crop import AutoCrop
 
     def step(result: LiveResult) -> LiveResult:
-        known = crop if not isinstance(crop, AutoCrop) else crop.crop if crop.settled else None
+        image = result.frame.image
+        known = crop.settled_for((image.shape[0], image.shape[1])) if isinstance(crop, AutoCrop) else crop
         inside = None if known is None or result.crop_xywh not in (None, known.xywh) else known.xywh
-        image = blacken_outside(result.frame.image, inside)
+        image = blacken_outside(image, inside)
         return replace(result, frame=replace(result.frame, image=image), hidden=inside != result.crop_xywh)
 
     return step
@@ -324,7 +327,7 @@ def _open_screens(
     if options.display:
         from bcseg_edge.live.display import DisplaySink
 
-        screens.append(DisplaySink(run.controls))
+        screens.append(DisplaySink(run.controls, lossless=run.lossless))
         undo.callback(screens[-1].close)
     if options.view is not None:
         view = _open_view(options, options.view, run, writers, snapshots)
@@ -336,6 +339,7 @@ def _open_screens(
 def _open_view(
     options: OutputOptions, spec: str, run: LiveRun, writers: Sequence[WriterThread], snapshots: SnapshotSink | None
 ) -> ViewSink:
+    from bcseg_edge.live.crop import AutoCrop
     from bcseg_edge.live.view import ViewFacts, ViewSink, parse_address
 
     address = parse_address(spec, options.view_token, options.view_cert, options.view_key)
@@ -343,13 +347,16 @@ def _open_view(
         source="de-identified" if options.deidentify else run.source,
         model=run.model.passport.name,
         backend=run.backend,
-        deadline_ms=run.deadline_ms,
+        deadline_ms=None if run.lossless else run.deadline_ms,
         can_snapshot=snapshots is not None,
+        lossless=run.lossless,
         warnings=run.warnings,
     )
 
     def notices() -> list[str]:
         told = [problem for writer in writers for problem in writer.problems]
+        if options.deidentify and isinstance(run.crop, AutoCrop) and not run.crop.settled:
+            told.append("de-identified: black until the ultrasound image is found by its motion")
         return told if snapshots is None else [*told, *snapshots.problems]
 
     return ViewSink(

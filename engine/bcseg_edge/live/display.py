@@ -18,6 +18,7 @@ from bcseg_edge.frames import UInt8Array
 from bcseg_edge.live.results import Controls, Health, LiveResult, Validity
 
 STALLED_S = 1.5
+SILENT_S = 5.0  # without the health, which comes each second, nothing is shown as current
 _TITLE = "bcseg-edge  [f]reeze  [s]napshot  [o]verlay  [+/-] opacity  [q]uit"
 _KEY_WAIT_MS = 15
 # Words and colours (BGR) as on the page; dark text on the light ones.
@@ -53,18 +54,23 @@ class DisplaySink:
 
     Args:
         controls: get what is pressed.
+        lossless: the source's images come one by one and do not grow old: a result stays until the next.
         open_screen: opens the window, in the thread that will use it.
 
     Raises:
         BackendUnavailable: this OpenCV has no windows, or there is no screen.
     """
 
-    def __init__(self, controls: Controls, open_screen: Callable[[], Screen] | None = None) -> None:
+    def __init__(
+        self, controls: Controls, open_screen: Callable[[], Screen] | None = None, *, lossless: bool = False
+    ) -> None:
         if open_screen is None:
             require_windows()
         self._open_screen = open_screen or _CvWindow
         self._controls = controls
-        self._newest: tuple[LiveResult, float] | None = None
+        self._lossless = lossless
+        self._newest: tuple[LiveResult, float] | None = None  # and when it was first shown, s
+        self._alive_s = time.monotonic()
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self.problems: list[str] = []
@@ -74,10 +80,14 @@ class DisplaySink:
     def write(self, result: LiveResult) -> None:
         """Leave a result for the window."""
         with self._lock:
-            self._newest = (result, time.monotonic())
+            self._alive_s = time.monotonic()
+            if self._newest is None or self._newest[0] is not result:
+                self._newest = (result, self._alive_s)
 
     def update(self, health: Health) -> None:
-        """The window shows what is seen; the page shows the health."""
+        """The page shows the health; to the window it says that the loop goes on."""
+        with self._lock:
+            self._alive_s = time.monotonic()
 
     def close(self) -> None:
         """Close the window; a second call does nothing."""
@@ -101,10 +111,12 @@ class DisplaySink:
         shown: object = None
         while not self._closing.is_set():
             with self._lock:
-                newest = self._newest
+                newest, alive_s = self._newest, self._alive_s
             if newest is not None:
-                result, written_s = newest
-                state = state_of(result, self._controls.freeze.is_set(), time.monotonic() - written_s)
+                result, shown_s = newest
+                held, now_s = self._controls.freeze.is_set(), time.monotonic()
+                stays = (self._lossless or held) and now_s - alive_s < SILENT_S
+                state = state_of(result, held, 0.0 if stays else now_s - shown_s)
                 look = (id(result), state, keys.opacity, keys.overlay)
                 if look != shown:
                     screen.show(render(result, state, keys.opacity if keys.overlay else None))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bcseg_edge.errors import BcsegError, SourceError
 from bcseg_edge.files import write_text_atomic
-from bcseg_edge.live.results import Health, LiveResult
+from bcseg_edge.live.results import Health, LedgerCounts, LiveResult
 
 WINDOW_S = 5.0
 BIN_MS = 0.1
@@ -99,6 +102,9 @@ def _resident_pages(process_id: int) -> int:
 class HealthFile:
     """A LiveSink that keeps the newest health in a JSON file, replaced whole, by a thread that may be slow.
 
+    Each record says when it was written (`written_at`, ISO 8601, UTC) and by which process (`pid`), so that the last
+    one of a program that was killed is told from a new one. The first says `starting`.
+
     Args:
         path: the file.
 
@@ -109,7 +115,8 @@ class HealthFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problems: list[str] = []
-        write_text_atomic(path, "{}\n")
+        self._written = Health("starting", "source and model are being opened", 0.0, {}, LedgerCounts())
+        self._write(self._written)
         self._changed = threading.Condition()
         self._newest: Health | None = None
         self._closing = False
@@ -132,6 +139,12 @@ class HealthFile:
             self._changed.notify()
         self._thread.join(5)
 
+    def fail(self, state: str, reason: str) -> None:
+        """Close with a last record of why the run ended."""
+        self.close()
+        with suppress(BcsegError, OSError):  # the reason itself is what the user is told
+            self._write(dataclasses.replace(self._written, state=state, reason=reason))
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -140,6 +153,36 @@ class HealthFile:
             if health is None:
                 return
             try:
-                write_text_atomic(self.path, json.dumps(health_record(health)) + "\n")
+                self._write(health)
             except Exception as error:  # a full disk must not end the session; the next second tries again
                 self.problems[:] = [f"health file {self.path}: {error}"]
+
+    def _write(self, health: Health) -> None:
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        record = {**health_record(health), "written_at": now, "pid": os.getpid()}
+        write_text_atomic(self.path, json.dumps(record) + "\n")
+        self._written = health
+
+
+@contextmanager
+def health_file(path: Path | None) -> Iterator[HealthFile | None]:
+    """A `HealthFile` for a whole run, its opening included; None without a path.
+
+    What ends the run before its loop could say so stands in it with the reason: `lost` for a source, `stopped` for
+    anything else.
+
+    Raises:
+        DataError: as `HealthFile`.
+    """
+    if path is None:
+        yield None
+        return
+    file = HealthFile(path)
+    try:
+        yield file
+    except BaseException as error:
+        reason = error.message if isinstance(error, BcsegError) else f"{type(error).__name__}: {error}"
+        file.fail("lost" if isinstance(error, SourceError) else "stopped", reason)
+        raise
+    finally:
+        file.close()

@@ -379,14 +379,15 @@ class LiveLoop:
 
     def _summary(self, health: Health, interrupted: bool) -> LiveSummary:
         crop = self.options.crop
-        found = crop.crop if isinstance(crop, AutoCrop) else crop
+        if isinstance(crop, AutoCrop):  # a guess is nothing to give as --crop next time
+            crop = crop.crop if crop.settled else None
         return LiveSummary(
             health=health,
             results_hz=self._ages.mean_hz(),
             age_ms=self._ages.whole(),
             stages_ms=self._stages.medians(),
             validities={validity.value: count for validity, count in self._validities.items()},
-            crop=None if found is None else str(found),
+            crop=None if crop is None else str(crop),
             problems=[*self._source.problems, *self._outputs.problems],
             gave_up=self.capture.reason if self.capture.state == "gave_up" else "",
             interrupted=interrupted,

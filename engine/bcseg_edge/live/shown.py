@@ -21,6 +21,8 @@ class Shown:
         self._screens = list(screens)
         self._controls = controls
         self._newest: LiveResult | None = None
+        self._shown: LiveResult | None = None
+        self._was_frozen = False
 
     @property
     def problems(self) -> list[str]:
@@ -29,15 +31,22 @@ class Shown:
 
     def write(self, result: LiveResult) -> None:
         """Show a result, or the frozen one again."""
-        if self._newest is None or not self._controls.freeze.is_set():
-            self._newest = result
-        for screen in self._screens:
-            screen.write(self._newest)
+        self._newest = result
+        self._show(result)
 
     def update(self, health: Health) -> None:
-        """Hand the health on."""
+        """Hand the health on; a source may pause, so that a freeze or its end must not wait for a result."""
+        if self._newest is not None and self._controls.freeze.is_set() is not self._was_frozen:
+            self._show(self._newest)
         for screen in self._screens:
             screen.update(health)
+
+    def _show(self, newest: LiveResult) -> None:
+        self._was_frozen = self._controls.freeze.is_set()
+        if self._shown is None or not self._was_frozen:
+            self._shown = newest
+        for screen in self._screens:
+            screen.write(self._shown)
 
     def close(self) -> None:
         """Close the screens; a second call does nothing."""

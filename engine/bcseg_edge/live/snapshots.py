@@ -22,6 +22,8 @@ from bcseg_edge.sinks.png import write_png
 class SnapshotSink:
     """Saves the shown result when `controls.snapshot` is set, and clears it; below `Shown`, so the frozen one too.
 
+    That is the result that was on the screen when the person asked, not the next one, which may be long in coming.
+
     A snapshot is `TIME-FRAME.png` (the image), `TIME-FRAME-overlay.png` where there is a mask, and `TIME-FRAME.json`.
 
     Args:
@@ -34,6 +36,7 @@ class SnapshotSink:
 
     def __init__(self, folder: Path, controls: Controls) -> None:
         self._controls = controls
+        self._shown: LiveResult | None = None
         self._writer = WriterThread([_SnapshotFiles(folder)], folder, name="snapshots")
 
     @property
@@ -47,13 +50,19 @@ class SnapshotSink:
         return self._writer.problems
 
     def write(self, result: LiveResult) -> None:
-        """Save the result where a person asked for it."""
-        if self._controls.snapshot.is_set():
-            self._controls.snapshot.clear()
-            self._writer.write(result)
+        """Show the result; save what was shown before it where a person asked for that, or else the first one."""
+        self._save(self._shown or result)
+        self._shown = result
 
     def update(self, health: Health) -> None:
-        """Nothing to do."""
+        """Save what is shown where a person asked for it."""
+        if self._shown is not None:
+            self._save(self._shown)
+
+    def _save(self, shown: LiveResult) -> None:
+        if self._controls.snapshot.is_set():
+            self._controls.snapshot.clear()
+            self._writer.write(shown)
 
     def close(self) -> None:
         """Finish what waits; a second call does nothing."""

@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="run needs a backend")
 
 from bcseg_edge.cli import _with_camera
+from bcseg_edge.cli.live import MOST_PHANTOM_FRAMES, PHANTOM_FRAMES, open_live_source
 from bcseg_edge.live.ledger import imbalance
 from bcseg_edge.live.results import LedgerCounts
 from tests.engine.test_cli import ENVIRONMENT, bcseg, command
@@ -72,6 +73,42 @@ def test_the_phantom_live(model, tmp_path):
     assert health_of(tmp_path / "health.json")["state"] == "stopped"
     assert (tmp_path / "results.jsonl").read_text().count("\n") == ledger.shown
     assert (tmp_path / "overlay.mp4").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "max_frames", "stop_at", "rendered"),
+    [
+        ("?frames=100000", None, None, MOST_PHANTOM_FRAMES),
+        ("?frames=0", None, None, PHANTOM_FRAMES),
+        ("?frames=8", 30, None, 8),
+        ("?frames=100000", 5, None, 5),
+        ("?frames=100000", None, 3, 4),
+        ("?frames=100000", None, 0, 1),
+    ],
+)
+def test_the_phantom_is_rendered_within_bounds_and_can_be_stopped(options, max_frames, stop_at, rendered):
+    asked, told = [], []
+
+    def should_stop():
+        asked.append(True)
+        return stop_at is not None and len(asked) > stop_at
+
+    source = open_live_source(f"phantom:32x24@1000{options}", max_frames, should_stop, told.append)
+    turn = [source.read().frame.index for _ in range(2 * rendered)]
+    assert turn[:rendered] == list(range(rendered))
+    assert max(turn) == rendered - 1
+    assert source.read().frame.truth is None
+    assert "rendering" in told[0]
+
+
+def test_ctrl_c_while_the_phantom_is_rendered(model):
+    process = start(model, "phantom:1280x960@30?frames=100000", "--live")
+    wait_for(lambda: "rendering 300 frames" in process.stderr.readline())
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert json.loads(out)["interrupted"] is True
 
 
 def test_the_table_says_where_frames_went(model):
@@ -143,7 +180,7 @@ def test_a_watched_folder(model, tmp_path):
     folder.mkdir()
     health = tmp_path / "health.json"
     process = start(model, f"watch:{folder}", "--output", tmp_path / "out", "--health", health, "--max-frames", "3")
-    wait_for(lambda: health.exists() and health_of(health).get("state"))
+    wait_for(lambda: health_of(health).get("uptime_s"))
     for number in range(3):
         cv2.imwrite(str(folder / f"scan{number}.png"), scan(number))
     out, err = process.communicate(timeout=60)
@@ -163,6 +200,22 @@ def test_no_camera_is_exit_4(model):
 def test_one_source_and_a_camera_are_two(model, tmp_path):
     _out, err = run(model, tmp_path / "a.png", "--camera", expect=2)
     assert "two sources" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "state", "reason"),
+    [
+        (("--camera", "97"), "lost", "camera 97 cannot be opened"),
+        ((SMALL, "--live", "--model", "missing.onnx"), "stopped", "missing.onnx"),
+    ],
+)
+def test_what_cannot_start_does_not_stay_ok(tmp_path, model, arguments, state, reason):
+    health = tmp_path / "health.json"
+    health.write_text('{"state": "ok"}')  # of a run that was killed
+    bcseg("run", "--model", model, *arguments, "--health", health, expect=4 if state == "lost" else 2)
+    record = health_of(health)
+    assert record["state"] == state
+    assert reason in record["reason"]
 
 
 def test_camera_alone_is_camera_0():

@@ -35,36 +35,93 @@ def close_to(crop, box, tolerance=4):
 @pytest.mark.parametrize("box", [(60, 40, 220, 160), (100, 30, 120, 180), (0, 30, 320, 180)])
 def test_the_image_is_found_and_the_menus_are_not(box, moving):
     finder = AutoCrop()
-    for number in range(20):
+    for number in range(60):
         finder.look(screen(number, box, moving=moving))
-    assert finder.settled
+    assert finder.settled is moving
     assert close_to(finder.crop, box), finder.crop
+
+
+def scanner(number, moving=True, hw=(180, 320)):
+    """A scanner's screen that is never black: a grey banner with a name, a side panel, and speckle at `SCANNED`."""
+    image = np.full(hw, 70, np.uint8)
+    image[:16] = 120
+    image[4:10, 10:120:3] = 230  # the name
+    x, y, width, height = SCANNED
+    image[y : y + height, x : x + width] = np.random.default_rng(number if moving else 0).integers(
+        30, 190, (height, width), np.uint8
+    )
+    return image
+
+
+SCANNED = (50, 25, 160, 120)
+DARK, PAGE = np.zeros((180, 320), np.uint8), np.full((180, 320), 200, np.uint8)
+BEGINNINGS = {
+    "black": [DARK] * 3,
+    "frozen": [scanner(0)] * 60,
+    "off and on": [DARK, scanner(0), DARK, scanner(0), DARK, scanner(0)] * 5,
+    "pages of a menu": ([PAGE] * 30 + [scanner(0)] * 30) * 6,
+    "a page that fades in": [np.full((180, 320), grey, np.uint8) for grey in range(30, 230, 13)],
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_only_what_goes_on_moving_is_the_image(name):
+    finder = AutoCrop()
+    for image in BEGINNINGS[name]:
+        finder.look(image)
+        assert not finder.settled
+    for number in range(56):
+        finder.look(scanner(number))
+    assert finder.settled
+    assert close_to(finder.crop, SCANNED), finder.crop
+
+
+def test_a_page_in_the_middle_does_not_count():
+    finder = AutoCrop()
+    for number in range(20):
+        finder.look(scanner(number))
+    finder.look(PAGE)
+    assert not finder.settled
+    for number in range(20, 150):
+        finder.look(scanner(number))
+    assert close_to(finder.crop, SCANNED), finder.crop
+
+
+def test_what_is_settled_holds_for_frames_of_its_size():
+    finder = AutoCrop()
+    for number in range(60):
+        assert finder.settled_for((180, 320)) == (finder.crop if finder.settled else None)
+        finder.look(scanner(number))
+    assert finder.settled_for((180, 320)) == finder.crop
+    assert finder.settled_for((480, 640)) is None
+    finder.look(np.zeros((480, 640), np.uint8))  # blank, and of another size all the same
+    assert finder.settled_for((180, 320)) is None
 
 
 def test_colour_screens_too():
     finder = AutoCrop()
-    for number in range(20):
+    for number in range(60):
         finder.look(np.repeat(screen(number)[..., None], 3, axis=2))
     assert close_to(finder.crop, (60, 40, 220, 160))
 
 
 def test_once_settled_it_stays():
     finder = AutoCrop()
-    for number in range(20):
+    for number in range(60):
         finder.look(screen(number))
     settled = finder.crop
-    for number in range(20):
+    for number in range(60):
         finder.look(screen(number, (0, 0, 320, 240)))
     assert finder.crop == settled
 
 
 def test_another_size_starts_over():
     finder = AutoCrop()
-    for number in range(20):
+    for number in range(60):
         finder.look(screen(number))
     finder.look(screen(0, (90, 80, 300, 260), (400, 500)))
     assert not finder.settled
-    for number in range(20):
+    for number in range(60):
         finder.look(screen(number, (90, 80, 300, 260), (400, 500)))
     assert close_to(finder.crop, (90, 80, 300, 260))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import socket
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcseg_edge.errors import DataError
-from bcseg_edge.live.health import BIN_MS, Ages, HealthFile, health_record, memory_mb
+from bcseg_edge.errors import DataError, ModelError, SourceLost
+from bcseg_edge.live.health import BIN_MS, Ages, HealthFile, health_file, health_record, memory_mb
 from bcseg_edge.live.results import Health, LedgerCounts
 from bcseg_edge.live.systemd import Notifier
 
@@ -75,6 +76,51 @@ def test_the_file_holds_the_newest_health_and_is_whole_at_any_moment(tmp_path):
     sink.close()
     assert json.loads(path.read_text())["state"] == "ok"
     assert [child.name for child in tmp_path.iterdir()] == ["health.json"]
+
+
+def test_a_record_says_when_and_by_whom_it_was_written(tmp_path):
+    path = tmp_path / "health.json"
+    before = datetime.datetime.now(datetime.timezone.utc)
+    HealthFile(path).close()
+    record = json.loads(path.read_text())
+    assert set(record) == {*health_record(HEALTH), "written_at", "pid"}
+    assert (record["state"], record["pid"]) == ("starting", os.getpid())
+    written_at = datetime.datetime.fromisoformat(record["written_at"])
+    assert written_at.utcoffset() == datetime.timedelta(0)
+    assert abs(written_at - before) < datetime.timedelta(seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (SourceLost("camera 7 cannot be opened"), "lost", "camera 7 cannot be opened"),
+        (ModelError("no model"), "stopped", "no model"),
+        (ZeroDivisionError("inside"), "stopped", "ZeroDivisionError: inside"),
+    ],
+)
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_that_fails_says_why_over_what_an_earlier_one_left(tmp_path, error, state, reason, begun):
+    path = tmp_path / "health.json"
+    path.write_text('{"state": "ok"}')
+
+    def run():
+        with health_file(path) as file:
+            assert json.loads(path.read_text())["state"] == "starting"
+            if begun:  # the loop's end closes its sinks
+                file.update(HEALTH)
+                file.close()
+            raise error
+
+    with pytest.raises(type(error)):
+        run()
+    record = json.loads(path.read_text())
+    assert (record["state"], record["reason"]) == (state, reason)
+    assert record["ledger"]["captured"] == (3 if begun else 0)
+
+
+def test_without_a_path_there_is_no_file():
+    with health_file(None) as file:
+        assert file is None
 
 
 def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path):

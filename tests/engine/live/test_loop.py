@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bcseg_edge.cli.run_outputs import _blackener
 from bcseg_edge.crop import Crop
 from bcseg_edge.errors import BcsegError
 from bcseg_edge.frames import Frame
@@ -584,7 +585,7 @@ def test_auto_crop_is_used_and_reported():
         return image
 
     finder = AutoCrop()
-    loop, clock, _sink, _, _ = make_loop([screen(number) for number in range(20)], options=LiveOptions(crop=finder))
+    loop, clock, _sink, _, _ = make_loop([screen(number) for number in range(60)], options=LiveOptions(crop=finder))
     drive(loop, clock)
     assert finder.settled
     found = finder.crop
@@ -592,3 +593,29 @@ def test_auto_crop_is_used_and_reported():
     assert abs(found.y - 40) <= 4
     assert abs(found.width - 220) <= 8
     assert abs(found.height - 160) <= 8
+
+
+@pytest.mark.parametrize("black", [True, False])
+def test_a_run_that_starts_on_a_black_or_frozen_screen_never_shows_its_banner(black):
+    def screen(number):
+        image = np.full((240, 320), 70, np.uint8)  # a panel all around
+        image[4:12, 10:200:3] = 230  # a name
+        image[40:200, 60:280] = np.random.default_rng(number).integers(30, 190, (160, 220), np.uint8)
+        return image
+
+    start = [np.zeros((240, 320), np.uint8)] * 3 if black else [screen(0)] * 30
+    finder = AutoCrop()
+    loop, clock, sink, _, _ = make_loop(
+        [*start, *(screen(number) for number in range(60))],
+        options=LiveOptions(crop=finder),
+        blacken=_blackener(finder),
+    )
+    drive(loop, clock)
+    outside = np.ones((240, 320), bool)
+    outside[36:204, 56:284] = False
+    for result in sink.results:
+        assert not result.frame.image[outside].any()
+    assert not sink.results[len(start)].frame.image.any()
+    assert sink.results[-1].frame.image[40:200, 60:280].any()
+    x, y, width, height = sink.results[-1].crop_xywh
+    assert abs(x - 60) + abs(y - 40) + abs(x + width - 280) + abs(y + height - 200) <= 16

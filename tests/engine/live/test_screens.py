@@ -117,6 +117,36 @@ def test_a_snapshot_is_what_is_shown(tmp_path):
     assert coloured(cv2.imread(str(overlay))) > 0
 
 
+def test_a_source_that_pauses_can_be_frozen_and_goes_on_with_its_newest():
+    controls, screen = Controls(), Recorder()
+    shown = Shown([screen], controls)
+    shown.update(health())
+    shown.write(square(0))
+    controls.freeze.set()
+    shown.update(health())  # the freeze is answered
+    shown.update(health())
+    shown.write(square(1))
+    controls.freeze.clear()
+    shown.update(health())
+    assert [result.frame.index for result in screen.results] == [0, 0, 0, 1]
+
+
+def test_a_snapshot_is_of_what_was_on_the_screen_when_it_was_asked_for(tmp_path):
+    controls = Controls()
+    snapshots = SnapshotSink(tmp_path, controls)
+    controls.snapshot.set()
+    snapshots.update(health())
+    assert controls.snapshot.is_set()  # nothing was shown yet
+    snapshots.write(square(0))
+    controls.snapshot.set()
+    snapshots.write(square(1))  # came after the press
+    controls.snapshot.set()
+    snapshots.update(health())  # nothing comes
+    snapshots.close()
+    assert not controls.snapshot.is_set()
+    assert sorted(path.stem[-6:] for path in tmp_path.glob("*.json")) == ["000000", "000000", "000001"]
+
+
 def test_a_snapshot_without_a_mask_has_no_overlay(tmp_path):
     controls = Controls()
     snapshots = SnapshotSink(tmp_path, controls)
@@ -191,6 +221,26 @@ def test_the_window_is_used_from_one_thread_and_closing_it_quits():
     assert screen.closed
     assert threading.get_ident() not in screen.threads
     assert len(screen.threads) == 1
+
+
+@pytest.mark.parametrize("why", ["lossless", "held", "neither"])
+def test_the_window_keeps_what_does_not_grow_old_as_long_as_the_loop_goes_on(monkeypatch, why):
+    monkeypatch.setattr("bcseg_edge.live.display.STALLED_S", 0.1)
+    controls, screen = Controls(), FakeScreen()
+    if why == "held":
+        controls.freeze.set()
+    display = DisplaySink(controls, lambda: screen, lossless=why == "lossless")
+    result = square()
+    display.write(result)
+    wait_until(lambda: screen.pictures)
+    time.sleep(0.4)
+    display.write(result)  # shown again, it is as old as it was
+    display.update(health())
+    time.sleep(0.2)
+    assert (coloured(screen.pictures[-1][-48:]) > 0) is (why != "neither")
+    monkeypatch.setattr("bcseg_edge.live.display.SILENT_S", 0.1)
+    wait_until(lambda: not coloured(screen.pictures[-1][-48:]))
+    display.close()
 
 
 def test_the_same_picture_is_not_drawn_again():

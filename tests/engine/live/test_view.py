@@ -164,14 +164,48 @@ def test_nothing_is_encoded_without_a_page(view, monkeypatch):
     assert calls == []
 
 
-def test_an_old_result_is_not_shown_to_a_page_that_opens_later(view, monkeypatch):
+def test_an_old_result_is_shown_without_its_mask_to_a_page_that_opens_later(view, monkeypatch):
     monkeypatch.setattr("bcseg_edge.live.view.sink._OUTDATED_S", 0.05)
     view.write(square(1))
     time.sleep(0.2)
     with connect(view) as socket:
-        wait_until(lambda: view.clients == 1)
+        facts, picture = next_result(socket)
+        assert (facts["index"], facts["validity"], facts["lesions"], facts["outlines"]) == (1, "stale", [], {})
+        assert facts["waited_ms"] >= 200
+        assert picture.shape == (48, 64)
         view.write(square(2))
-        assert next_result(socket)[0]["index"] == 2
+        facts, _ = next_result(socket)
+        assert (facts["index"], facts["validity"]) == (2, "ok")
+        assert facts["waited_ms"] < 200
+
+
+@pytest.mark.parametrize(("lossless", "validity"), [(True, Validity.OK), (False, Validity.LOST)])
+def test_what_does_not_grow_old_is_shown_to_a_page_that_opens_later(controls, monkeypatch, lossless, validity):
+    monkeypatch.setattr("bcseg_edge.live.view.sink._OUTDATED_S", 0.05)
+    view = ViewSink(parse_address("127.0.0.1:0"), dataclasses.replace(FACTS, lossless=lossless), controls)
+    view.write(square(1, validity=validity))
+    time.sleep(0.2)
+    for _ in range(2):
+        with connect(view) as socket:
+            assert json.loads(socket.recv(timeout=30))["lossless"] is lossless
+            facts, _ = next_result(socket)
+            assert (facts["index"], facts["validity"], facts["waited_ms"]) == (1, validity.value, 0)
+    view.close()
+
+
+def test_a_freeze_is_answered_although_no_result_comes(view, controls):
+    with connect(view) as socket:
+        view.write(square(1))
+        assert not next_result(socket)[0]["held"]
+        send(socket, "freeze")
+        facts, _ = next_result(socket)
+        assert (facts["index"], facts["held"]) == (1, True)
+        assert facts["lesions"]
+        send(socket, "resume")
+        wait_until(lambda: not controls.freeze.is_set())
+        view.update(health())
+        facts, _ = next_result(socket)
+        assert (facts["index"], facts["held"]) == (1, False)
 
 
 def test_too_many_pages_are_turned_away(view, monkeypatch):

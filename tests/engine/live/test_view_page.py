@@ -165,6 +165,33 @@ def test_a_loop_that_stands_still_takes_the_mask_away(live):
     assert blue_pixels(page) == 0
 
 
+def test_a_view_that_was_frozen_keeps_its_mask_when_the_source_pauses(live):
+    page, feed, *_ = live
+    page.keyboard.press("f")
+    says(page, "VIEW FROZEN")
+    feed.result = None
+    page.wait_for_timeout(2500)
+    assert page.inner_text("#validity-name") == "VIEW FROZEN"
+    assert blue_pixels(page) > 500
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_the_result_of_a_watched_folder_stays_as_long_as_the_cart_reports(browser, lossless):
+    view = ViewSink(parse_address("127.0.0.1:0"), dataclasses.replace(FACTS, lossless=lossless), Controls())
+    view.write(square())
+    page = browser.new_page(viewport={"width": TABLET_WH[0], "height": TABLET_WH[1]})
+    page.goto(view.url)
+    says(page, "LIVE" if lossless else "STANDING STILL")
+    for _ in range(25):
+        view.update(health())
+        page.wait_for_timeout(100)
+    assert page.inner_text("#validity-name") == ("LIVE" if lossless else "STANDING STILL")
+    assert (blue_pixels(page) > 500) is lossless
+    says(page, "STANDING STILL")  # the cart says nothing any more
+    page.close()
+    view.close()
+
+
 def test_a_cart_that_went_away_takes_the_mask_away(live):
     page, _, _, _, view = live
     view.close()

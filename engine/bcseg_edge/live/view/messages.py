@@ -23,12 +23,13 @@ MAX_SIDE_PX = 1280  # a tablet shows no more, and encoding 1920x1080 takes most 
 _HEADER = struct.Struct(">I")
 
 
-def result_message(result: LiveResult, held: bool) -> bytes:
+def result_message(result: LiveResult, held: bool, waited_ms: float = 0.0) -> bytes:
     """A result for the page.
 
     Args:
         result: as it is shown.
         held: a person froze the view; the result is not the newest.
+        waited_ms: since it was shown first; 0 where it does not grow old.
     """
     image = result.frame.image
     height, width = image.shape[:2]
@@ -40,6 +41,7 @@ def result_message(result: LiveResult, held: bool) -> bytes:
         "validity": result.validity.value,
         "held": held,
         "age_ms": round(result.age_ms, 1),
+        "waited_ms": round(waited_ms, 1),
         "stages_ms": {name: round(value, 1) for name, value in result.stages_ms.items()},
         "size_wh": [width, height],
         "crop_xywh": None if result.crop_xywh is None else list(result.crop_xywh),

@@ -7,17 +7,17 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from bcseg_edge.errors import BackendUnavailable, DataError
-from bcseg_edge.live.results import Controls, Health, LiveResult
+from bcseg_edge.live.results import Controls, Health, LiveResult, Validity
 from bcseg_edge.live.view.address import ViewAddress, bind
 from bcseg_edge.live.view.messages import health_message, result_message
 
 _START_TIMEOUT_S = 10.0
 _OUTDATED_S = 1.0
-_HELD_INTERVAL_S = 0.4  # a held picture is repeated for pages that were opened since
+_HELD_INTERVAL_S = 0.4  # a held picture need not be repeated at the rate of the source
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class ViewFacts:
         deadline_ms: age at which a result is no longer shown; None where unlimited.
         can_snapshot: whether snapshots are saved.
         warnings: about the model, shown as long as the page is open.
+        lossless: the source's images come one by one and do not grow old: a result stays until the next.
     """
 
     source: str
@@ -39,13 +40,15 @@ class ViewFacts:
     deadline_ms: float | None = None
     can_snapshot: bool = False
     warnings: tuple[str, ...] = ()
+    lossless: bool = False
 
 
 class ViewSink:
     """Serves the page in a thread, and encodes results for it in another; `write` only leaves the result there.
 
     Without an open page nothing is encoded. Of results that come faster than they can be encoded or sent, the newest
-    wins.
+    wins. A page that opens, and a freeze, are answered with the newest one at once, since a source may pause; without
+    its mask where it has grown old.
 
     Args:
         address: from `parse_address`.
@@ -80,7 +83,10 @@ class ViewSink:
         self._notices = notices
         self._snapshots = snapshots
         self._changed = threading.Condition()
-        self._newest: tuple[LiveResult, float] | None = None
+        self._lossless = facts.lossless
+        self._newest: tuple[LiveResult, float] | None = None  # and when it was first shown, s
+        self._written = self._asked = False  # what has yet to be answered: a result, a page or a press
+        self._was_held = False  # what the pages were told last
         self._clients = 0
         self._closing = False
         self._socket = bind(address)
@@ -123,11 +129,17 @@ class ViewSink:
     def write(self, result: LiveResult) -> None:
         """Leave a result for the page."""
         with self._changed:
-            self._newest = (result, time.monotonic())
+            if self._newest is None or self._newest[0] is not result:
+                self._newest = (result, time.monotonic())
+            self._written = True
             self._changed.notify()
 
     def update(self, health: Health) -> None:
-        """Leave the health for the page."""
+        """Leave the health for the page; and the result again where the page has yet to hear that it is not held."""
+        with self._changed:
+            if self._was_held and not self._controls.freeze.is_set():
+                self._asked = True
+                self._changed.notify()
         text = health_message(health, self._notices(), self._snapshots())
         self._publish(partial(self._server.publish, health=text))
 
@@ -153,17 +165,25 @@ class ViewSink:
         sent_s = 0.0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or (self._newest is not None and self._clients))
+                self._changed.wait_for(self._is_due)
                 if self._closing or self._newest is None:
                     return
-                (result, written_s), self._newest = self._newest, None
+                result, shown_s = self._newest
+                asked, self._written, self._asked = self._asked, False, False
             held = self._controls.freeze.is_set()
             now_s = time.monotonic()
-            waited_s = now_s - written_s  # long where no page was open: then it is no longer what the scanner shows
-            if waited_s > _OUTDATED_S or (held and now_s - sent_s < _HELD_INTERVAL_S):
+            if held and self._was_held and not asked and now_s - sent_s < _HELD_INTERVAL_S:
                 continue
-            sent_s = now_s
-            self._publish(partial(self._server.publish, result_message(result, held)))
+            sent_s, self._was_held = now_s, held
+            stays = self._lossless or held or result.validity is Validity.LOST
+            waited_s = 0.0 if stays else now_s - shown_s
+            if waited_s > _OUTDATED_S:  # it is no longer what the scanner shows
+                result = replace(result, validity=Validity.STALE, segmentation=None, lesions=(), track_ids=())
+            self._publish(partial(self._server.publish, result_message(result, held, waited_s * 1e3)))
+
+    def _is_due(self) -> bool:
+        has_work = self._newest is not None and (self._written or self._asked)
+        return self._closing or (has_work and self._clients > 0)
 
     def _publish(self, work: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -174,12 +194,16 @@ class ViewSink:
 
     def _count_clients(self, count: int) -> None:
         with self._changed:
+            self._asked |= count > self._clients
             self._clients = count
             self._changed.notify()
 
     def _press(self, action: str) -> None:
         if action == "freeze":
             self._controls.freeze.set()
+            with self._changed:
+                self._asked = True
+                self._changed.notify()
         elif action == "resume":
             self._controls.freeze.clear()
         else:

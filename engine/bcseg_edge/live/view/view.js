@@ -2,6 +2,7 @@
 // One message is one picture with what was found in it; nothing is drawn from two messages.
 const byId = (id) => document.getElementById(id);
 const STALLED_MS = 1500; // no result for so long: whatever is on the screen is no longer live
+const SILENT_MS = 5000; // no health, which comes each second, for so long: nor is what does not grow old
 const MINUTE_MS = 60000;
 const STATES = {
   ok: ["●", "LIVE", ""],
@@ -21,6 +22,8 @@ const CLASSES = { benign: { dash: [], colour: colour("benign") }, malignant: { d
 let socket = null;
 let shown = null; // { facts, bitmap }
 let receivedAt = -Infinity;
+let healthAt = -Infinity;
+let lossless = false; // images come one by one and do not grow old
 let held = false;
 let overlay = true;
 let opacity = Number(byId("opacity").value) / 100;
@@ -32,9 +35,16 @@ let lastState = "";
 const ages = []; // [time, ms]
 const rates = []; // [time, per second]
 
+function isStalled() {
+  if (!shown) return true;
+  const now = performance.now();
+  if ((lossless || shown.facts.held) && now - healthAt < SILENT_MS) return false;
+  return now - receivedAt > STALLED_MS;
+}
+
 function stateNow() {
   if (!socket || socket.readyState !== WebSocket.OPEN) return "offline";
-  if (!shown || performance.now() - receivedAt > STALLED_MS) return shown && shown.facts.validity === "lost" ? "lost" : "stalled";
+  if (isStalled()) return shown && shown.facts.validity === "lost" ? "lost" : "stalled";
   return shown.facts.held && WITH_MASK.has(shown.facts.validity) ? "held" : shown.facts.validity;
 }
 
@@ -239,6 +249,7 @@ function duration(seconds) {
 }
 
 function onHealth(health) {
+  healthAt = performance.now();
   rates.push([performance.now(), health.results_hz]);
   byId("rate").textContent = health.results_hz.toFixed(1);
   byId("rate-note").textContent = `now ${health.results_hz.toFixed(1)}`;
@@ -282,6 +293,7 @@ function onHello(hello) {
   retryMs = 500; // not on opening: a page that is refused is opened first, too
   notice("connection", []);
   deadline = hello.deadline_ms;
+  lossless = hello.lossless;
   byId("about").textContent = `${hello.source} · ${hello.model}, ${hello.backend}` + (deadline ? ` · deadline ${deadline} ms` : "");
   byId("snapshot").disabled = !hello.can_snapshot;
   byId("snapshot").title = hello.can_snapshot ? "" : "Start with --output DIR to save snapshots";
@@ -294,7 +306,7 @@ async function onResult(buffer) {
   const bitmap = await createImageBitmap(new Blob([new Uint8Array(buffer, 4 + length)], { type: "image/jpeg" }));
   if (shown) shown.bitmap.close();
   shown = { facts, bitmap };
-  receivedAt = performance.now();
+  receivedAt = performance.now() - facts.waited_ms;
   held = facts.held;
   byId("freeze").setAttribute("aria-pressed", String(held));
   byId("freeze").firstElementChild.textContent = held ? "Resume" : "Freeze";
