@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -38,6 +42,17 @@ def test_image(tmp_path):
     np.testing.assert_array_equal(frame.image, GREY)
     assert (frame.index, frame.name, frame.spacing_mm, frame.truth) == (0, "a b (1)", None, None)
     assert (source.frame_hz, source.count, source.problems) == (None, 1, [])
+
+
+def test_a_path_is_a_source(tmp_path):
+    write_png(tmp_path / "a.png")
+    assert names(open_source(tmp_path / "a.png")) == names(open_source(tmp_path)) == ["a"]
+
+
+@pytest.mark.parametrize("spec", [None, 0, ["a.png"]])
+def test_what_is_neither_text_nor_path_is_refused(spec):
+    with pytest.raises(SourceError, match=f"got {type(spec).__name__}"):
+        open_source(spec)
 
 
 def test_folder_is_in_natural_order(tmp_path):
@@ -173,12 +188,57 @@ def test_a_video_cut_in_the_middle_is_refused_or_reported(tmp_path):
         assert f"{read} frames could be read, its header says 60" in source.problems[0]
 
 
+def test_a_video_whose_name_is_not_utf_8_is_refused(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/clip\xff.mp4")
+    try:
+        write_video(tmp_path / "clip.mp4").rename(path)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    with pytest.raises(SourceError, match="not named in UTF-8"):
+        open_source(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"text", bytes(5000)])
 def test_a_bad_video_is_refused_by_name(tmp_path, content):
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"clip\.mp4"):
         open_source(str(path))
+
+
+OPEN_BROKEN = """
+import sys
+if sys.argv[1] == "opencv first":
+    import cv2
+import bcseg_edge
+for path in sys.argv[2:]:
+    try:
+        bcseg_edge.open_source(path)
+    except bcseg_edge.BcsegError:
+        print("refused")
+"""
+
+
+def open_broken(tmp_path, order, **variables):
+    """Open a damaged video and a damaged image in a process of their own; what stands on stdout and stderr."""
+    whole = write_video(tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "clip.mp4").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "scan.tiff").write_bytes(cv2.imencode(".tiff", GREY)[1].tobytes()[:150])
+    others = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    command = [sys.executable, "-c", OPEN_BROKEN, order, str(tmp_path / "clip.mp4"), str(tmp_path / "scan.tiff")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env={**others, **variables})
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("order", ["opencv first", "opencv last"])
+def test_opening_prints_nothing(tmp_path, order):
+    assert open_broken(tmp_path, order) == ("refused\nrefused\n", "")
+
+
+def test_decoders_speak_where_the_user_wants_it(tmp_path):
+    told = "".join(open_broken(tmp_path, "opencv first", OPENCV_LOG_LEVEL="WARN", OPENCV_FFMPEG_LOGLEVEL="16"))
+    assert "moov atom not found" in told
+    assert "grfmt_tiff" in told
 
 
 @pytest.mark.data

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+from bcseg_edge.decoder_logs import silence_decoders
 from bcseg_edge.errors import SourceError
 from bcseg_edge.sources.devices import is_live, make_live_source
 from bcseg_edge.sources.dicom import DicomSource, is_dicom
@@ -21,9 +23,11 @@ _HINT = (
     f"{GRAMMAR.split('?')[0]}"
 )
 
+silence_decoders()
 
-def open_source(spec: str) -> Source:
-    """Open what `spec` names.
+
+def open_source(spec: str | os.PathLike[str]) -> Source:
+    """Open what `spec`, a text or a path, names.
 
     - `phantom:640x480@30?seed=1&lesion=malignant`: a simulated cine; see `PhantomSpec` for the options
     - a folder: its images in natural order (`2.png` before `10.png`), BUSI's mask files left out
@@ -35,17 +39,21 @@ def open_source(spec: str) -> Source:
       reads, `igtl://HOST:18944/DEVICE`, `watch:FOLDER`: a `LiveSource`, opened
 
     Raises:
-        SourceError: nothing there, or nothing readable in it.
+        SourceError: neither text nor path, nothing there, or nothing readable in it.
         SourceLost: a live source is not there.
         BackendUnavailable: a live source needs a package that is missing.
     """
-    if spec.lower().startswith("phantom:"):
-        return PhantomSource(parse_phantom(spec))
-    if is_live(spec):
-        live = make_live_source(spec)
+    try:
+        text = os.fsdecode(spec)
+    except TypeError as error:
+        raise SourceError(f"a source is a text or a path, got {type(spec).__name__}", _HINT) from error
+    if text.lower().startswith("phantom:"):
+        return PhantomSource(parse_phantom(text))
+    if is_live(text):
+        live = make_live_source(text)
         live.open()
         return live
-    return _opener(spec)()
+    return _opener(text)()
 
 
 def _opener(spec: str) -> Callable[[], Source]:
