@@ -31,7 +31,8 @@ def open_source(spec: str | os.PathLike[str]) -> Source:
 
     - `phantom:640x480@30?seed=1&lesion=malignant`: a simulated cine; see `PhantomSpec` for the options
     - a folder: its images in natural order (`2.png` before `10.png`), BUSI's mask files left out
-    - an image file; 8 bits, grey, colour or palette; transparency is put on black
+    - an image file; 8 bits, grey, colour or palette; transparency is put on black; each page of a TIFF stack and each
+      frame of an animated PNG or WebP (OpenCV 4.11 or later) is a frame
     - a DICOM file, one frame or many: see `DicomSource`
     - any other file: a video, read by OpenCV
     - a glob such as `scans/*.png`: images
