@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 
+from bcseg_edge import pipeline
+from bcseg_edge.deidentify import MaskedSource
 from bcseg_edge.errors import BcsegError, SourceError
+from bcseg_edge.frames import Segmentation
+from bcseg_edge.sinks import open_sinks
 from bcseg_edge.sources import DicomSource, open_source
 from tests.fixtures.dicom_files import moving_square, region, write_dicom
 
@@ -66,6 +72,35 @@ def test_the_ultrasound_region_is_cut_out_and_gives_the_spacing(tmp_path):
     assert source.frame_hw == (64, 96)
     assert frames[0].spacing_mm == pytest.approx((0.2, 0.2))
     np.testing.assert_array_equal(frames[2].image, FRAMES[2, 4:60, 8:88])
+
+
+def bright(image):
+    """A segmentation whose benign lesion is what is bright."""
+    labels = (image > 100).astype(np.uint8)
+    return Segmentation(labels, np.ones(labels.shape, np.float32))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("items", "region_xywh"),
+    [([region(8, 4, 87, 59)], [8, 4, 80, 56]), ([region(0, 0, 95, 63)], None), ([], None)],
+    ids=["part", "all of it", "no region"],
+)
+def test_results_say_where_in_the_file_they_lie(tmp_path, items, region_xywh, masked):
+    path = write_dicom(tmp_path / "a.dcm", FRAMES, SequenceOfUltrasoundRegions=items)
+    source = MaskedSource(open_source(path), [(70, 50, 2, 2)], keep_names=False) if masked else open_source(path)
+    pipeline.run(source, bright, open_sinks(tmp_path / "out", None))
+    records = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert len(records) == len(FRAMES)
+    for index, record in enumerate(records):
+        assert record["region_xywh"] == region_xywh
+        left, top = (region_xywh or [0, 0])[:2]
+        x, y, width, height = record["lesions"][0]["bbox_xywh"]
+        assert (x + left, y + top, width, height) == (10 + 2 * index, 20, 25, 20)  # as `moving_square` draws it
+        labels = cv2.imread(str(tmp_path / "out" / "labels" / f"{record['name']}.png"), cv2.IMREAD_UNCHANGED)
+        assert list(labels.shape) == record["size_hw"]
+        height, width = record["size_hw"]
+        assert np.array_equal(labels, FRAMES[index, top : top + height, left : left + width] > 100)
 
 
 @pytest.mark.parametrize(

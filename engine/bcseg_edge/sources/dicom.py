@@ -58,12 +58,13 @@ class DicomSource:
     def __iter__(self) -> Iterator[Frame]:
         self.problems.clear()
         left, top, width, height = self.crop_xywh
+        region_xywh = self.crop_xywh if (height, width) != self.frame_hw else None
         index = 0
         try:
             for image in self._images():
                 part = np.ascontiguousarray(image[top : top + height, left : left + width])
                 name = f"{index:06d}" if self.count != 1 else self.path.stem
-                yield Frame(part, index, time.monotonic_ns(), self.spacing_mm, name)
+                yield Frame(part, index, time.monotonic_ns(), self.spacing_mm, name, region_xywh=region_xywh)
                 index += 1
         except SourceError as error:
             if index == 0:
