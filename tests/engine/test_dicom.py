@@ -74,6 +74,66 @@ def test_the_ultrasound_region_is_cut_out_and_gives_the_spacing(tmp_path):
     np.testing.assert_array_equal(frames[2].image, FRAMES[2, 4:60, 8:88])
 
 
+def write_study(folder):
+    """A cine, an image of another size, spacing and region, one without suffix, and what else lies in such a folder."""
+    folder.mkdir()
+    write_dicom(folder / "2.dcm", FRAMES[:2], PixelSpacing=[0.1, 0.1])
+    tags = {"SequenceOfUltrasoundRegions": [region(8, 4, 67, 39, 0.03)]}
+    write_dicom(folder / "10.dcm", FRAMES[:1, :48, :80], **tags)
+    write_dicom(folder / "IM0001", FRAMES[3:4])
+    write_dicom(folder / "DICOMDIR", FRAMES[:1])
+    write_dicom(folder / "._2.dcm", FRAMES[:1])
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["", "*"], ids=["folder", "glob"])
+def test_a_study_gives_every_frame_with_its_own_size_and_spacing(tmp_path, pattern):
+    source = open_source(write_study(tmp_path / "study") / pattern)
+    for _ in range(2):
+        frames = list(source)
+        assert [frame.name for frame in frames] == ["2_000000", "2_000001", "10", "IM0001"]
+        assert [frame.index for frame in frames] == [0, 1, 2, 3]
+        assert [frame.spacing_mm for frame in frames] == [(0.1, 0.1)] * 2 + [pytest.approx((0.3, 0.3)), None]
+        assert [frame.region_xywh for frame in frames] == [None, None, (8, 4, 60, 36), None]
+        np.testing.assert_array_equal(frames[1].image, FRAMES[1])
+        np.testing.assert_array_equal(frames[2].image, FRAMES[0, 4:40, 8:68])
+        assert source.description.endswith("; size of a pixel unknown (1 of 3 files)")
+    assert source.problems == []
+    assert source.frame_hz is None
+
+
+def test_a_file_of_a_study_that_cannot_be_read_is_told(tmp_path):
+    study = write_study(tmp_path / "study")
+    write_dicom(study / "report.dcm", FRAMES[:1], Rows=0, Modality="SR")
+    write_dicom(study / "cut.dcm", FRAMES, encoding="rle")
+    (study / "cut.dcm").write_bytes((study / "cut.dcm").read_bytes()[:-400])
+    (study / "empty.dcm").touch()
+    source = open_source(study)
+    whole = len(list(source))
+    assert 4 < whole < 10
+    told = sorted(source.problems)
+    assert len(told) == 3
+    assert f"{whole - 4} of 6 frames could be read" in told[0]
+    assert "empty.dcm" in told[1]
+    assert "report.dcm holds no image (SR)" in told[2]
+
+
+def test_the_only_dicom_file_is_as_if_it_were_named(tmp_path):
+    write_dicom(tmp_path / "a.dcm", FRAMES)
+    for spec in (tmp_path, tmp_path / "*.dcm"):
+        source = open_source(spec)
+        assert isinstance(source, DicomSource)
+        assert source.frame_hz == 25
+
+
+def test_images_come_before_dicom_files(tmp_path):
+    study = write_study(tmp_path / "study")
+    cv2.imwrite(str(study / "a.png"), FRAMES[0])
+    assert [frame.name for frame in open_source(study)] == ["a"]
+    assert len(list(open_source(study / "*.dcm"))) == 3
+
+
 def bright(image):
     """A segmentation whose benign lesion is what is bright."""
     labels = (image > 100).astype(np.uint8)

@@ -234,6 +234,22 @@ def test_an_animation_that_is_cut_is_told(tmp_path):
     assert "is an animation of 3 frames" in source.problems[0]
 
 
+def test_videos_are_named_one_by_one(tmp_path):
+    for name in ("a.avi", "b.avi"):
+        write_video(tmp_path / name, 2, "MJPG")
+    with pytest.raises(SourceError, match=r"2 matches of '.*\*\.avi', none an image") as caught:
+        open_source(str(tmp_path / "*.avi"))
+    assert "videos" in caught.value.hint
+    with pytest.raises(SourceError, match=r"no image in .*, but 2 other files") as caught:
+        open_source(tmp_path)
+    assert "videos" in caught.value.hint
+
+
+def test_a_glob_that_matches_nothing_says_so(tmp_path):
+    with pytest.raises(SourceError, match=r"nothing matches '.*\*\.png'"):
+        open_source(str(tmp_path / "*.png"))
+
+
 def test_folder_without_images(tmp_path):
     (tmp_path / "benign").mkdir()
     with pytest.raises(SourceError, match="no image in") as caught:

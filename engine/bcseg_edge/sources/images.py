@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -77,38 +76,6 @@ class ImageSource:
         self.close()
 
 
-def find_images(folder: Path) -> list[Path]:
-    """The images of a folder in natural order, without BUSI's masks; subfolders are not entered.
-
-    Raises:
-        SourceError: the folder holds none, or cannot be listed.
-    """
-    try:
-        entries = list(folder.iterdir())
-    except OSError as error:
-        raise SourceError(f"cannot list {folder}: {error.strerror}", "check its permissions") from error
-    images = _choose(entries)
-    if not images:
-        inner = sorted((entry.name for entry in entries if entry.is_dir()), key=natural_key)
-        raise SourceError(
-            f"no image in {folder} ({', '.join(IMAGE_SUFFIXES)})",
-            f"name one of its folders: {', '.join(inner[:5])}" if inner else "name a folder that holds images",
-        )
-    return images
-
-
-def glob_images(pattern: str) -> list[Path]:
-    """The images that match a glob (`**` enters subfolders), in natural order, without BUSI's masks.
-
-    Raises:
-        SourceError: no image matches.
-    """
-    images = _choose([Path(match) for match in glob.glob(pattern, recursive=True)])
-    if not images:
-        raise SourceError(f"no image matches {pattern!r}", "put the glob in quotes and check the folder")
-    return images
-
-
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sorts `2.png` before `10.png`."""
     parts = re.split(r"(\d+)", text.casefold())
@@ -136,7 +103,8 @@ def _may_have_pages(path: Path) -> bool:
     return path.suffix.lower() in (".tif", ".tiff")
 
 
-def _choose(paths: Sequence[Path]) -> list[Path]:
+def choose_images(paths: Sequence[Path]) -> list[Path]:
+    """The images among `paths` in natural order, without BUSI's masks."""
     images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     return sorted((path for path in images if not _is_mask(path)), key=lambda path: natural_key(str(path)))
 
