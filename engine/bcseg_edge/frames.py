@@ -27,6 +27,8 @@ class Frame:
         spacing_mm: (row, column) size of a pixel in mm, None where unknown.
         name: stem for output files, unique within the source (an image's own stem, `000042` in a video).
         truth: uint8 labels `[H, W]` where the source knows them (the phantom), else None.
+        region_xywh: left, top, width and height within the file's frame, px, where `image` is a part of that (a DICOM
+            region); None where it is all of it.
     """
 
     image: UInt8Array
@@ -35,6 +37,7 @@ class Frame:
     spacing_mm: tuple[float, float] | None = None
     name: str = ""
     truth: UInt8Array | None = None
+    region_xywh: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,33 +80,49 @@ class Lesion:
 
 
 def find_lesions(
-    segmentation: Segmentation, spacing_mm: tuple[float, float] | None = None, min_area_px: int = MIN_AREA_PX
+    segmentation: Segmentation, spacing_mm: float | tuple[float, float] | None = None, min_area_px: int = MIN_AREA_PX
 ) -> list[Lesion]:
     """Find the lesions of a frame.
 
     Args:
         segmentation: labels and confidence of the frame.
-        spacing_mm: (row, column) size of a pixel in mm; None where unknown, then the mm values are None.
+        spacing_mm: size of a pixel in mm, or (row, column) where it is not square; None where unknown, then the mm
+            values are None.
         min_area_px: smaller regions are left out.
 
     Returns:
         The lesions, largest area in px first.
 
     Raises:
-        DataError: a spacing that is not positive and finite.
+        DataError: a spacing that is not one or two positive, finite numbers.
     """
-    if spacing_mm is not None and not all(math.isfinite(side) and side > 0 for side in spacing_mm):
-        raise DataError(f"pixel spacing {spacing_mm} mm is not positive", "give (row, column) in mm, or None")
+    sides_mm = _sides_mm(spacing_mm)
     # Lesions cover a small part of a frame: what follows happens inside their common bounding box.
     left, top, width, height = cv2.boundingRect(segmentation.labels)
     if width == 0:
         return []
     lesions = [
-        _measure(label, region, segmentation.confidence, spacing_mm)
+        _measure(label, region, segmentation.confidence, sides_mm)
         for label in (BENIGN, MALIGNANT)
         for region in _regions(segmentation.labels, label, (left, top, width, height), min_area_px)
     ]
     return sorted(lesions, key=lambda lesion: -lesion.area_px)
+
+
+def _sides_mm(spacing_mm: float | tuple[float, float] | None) -> tuple[float, float] | None:
+    """(row, column) size of a pixel."""
+    if spacing_mm is None:
+        return None
+    try:
+        sides = [float(side) for side in np.atleast_1d(spacing_mm)]
+    except (TypeError, ValueError):
+        sides = []
+    if len(sides) not in (1, 2) or not all(math.isfinite(side) and side > 0 for side in sides):
+        raise DataError(
+            f"pixel spacing {spacing_mm!r} is not one or two positive numbers",
+            "give the size of a pixel in mm, (row, column) in mm, or None",
+        )
+    return sides[0], sides[-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, get_args
+from weakref import WeakSet
 
 import numpy as np
 
@@ -53,6 +54,7 @@ class LoadedModel:
         self.passport = passport
         self.backend_name = backend.name
         self._backend: Backend | None = backend
+        self._frame_paths: WeakSet[FramePath] = WeakSet()
 
     @property
     def window_hw(self) -> tuple[int, int]:
@@ -100,7 +102,7 @@ class LoadedModel:
         return self._backend.infer(patches)
 
     def open_frame_path(self, tiling: Tiling, *, graphs: bool = True) -> FramePath | None:
-        """The frame path on the GPU; None where the backend runs on the CPU. To be closed before the model.
+        """The frame path on the GPU; None where the backend runs on the CPU. Closing the model closes it.
 
         Args:
             tiling: of its frames.
@@ -112,13 +114,20 @@ class LoadedModel:
         if self._backend is None:
             raise self._closed_error()
         open_frame_path = getattr(self._backend, "open_frame_path", None)
-        return open_frame_path(tiling, graphs=graphs) if open_frame_path else None
+        if open_frame_path is None:
+            return None
+        path: FramePath = open_frame_path(tiling, graphs=graphs)
+        self._frame_paths.add(path)
+        return path
 
     def close(self) -> None:
-        """Release the backend; a second call does nothing."""
-        if self._backend is not None:
-            self._backend.close()
-            self._backend = None
+        """Release the backend and its frame paths; a second call does nothing."""
+        if self._backend is None:
+            return
+        for path in self._frame_paths:  # first: their work needs what the backend holds
+            path.close()
+        self._backend.close()
+        self._backend = None
 
     def _closed_error(self) -> ModelError:
         return ModelError(f"model {self.passport.name} is closed", "load it again with load_model")

@@ -36,6 +36,31 @@ def test_dicom_in_dicom_segmentation_out(model, tmp_path):  # noqa: F811
     record = json.loads((tmp_path / "out" / "results.jsonl").read_text().splitlines()[0])
     assert record["spacing_mm"] == [0.2, 0.2]
     assert record["size_hw"] == [56, 80]
+    assert record["region_xywh"] == [8, 4, 80, 56]
+
+
+def test_a_study_in_pictures_labels_and_lines_out(model, tmp_path):  # noqa: F811
+    pytest.importorskip("pydicom")
+    study = tmp_path / "study"
+    study.mkdir()
+    write_dicom(study / "2.dcm", moving_square(2))
+    write_dicom(study / "10.dcm", moving_square(1, size_wh=(80, 48)))
+    out, _ = run(model, study, "--output", tmp_path / "out", "--json")
+    assert (json.loads(out)["frames"], json.loads(out)["problems"]) == (3, [])
+    assert "size of a pixel unknown (2 of 2 files)" in json.loads(out)["source"]
+    names = ["2_000000", "2_000001", "10"]
+    assert [json.loads(line)["name"] for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()] == names
+    for folder in ("labels", "overlay"):
+        assert {path.stem for path in (tmp_path / "out" / folder).iterdir()} == set(names)
+
+
+@pytest.mark.parametrize("options", [("--mask", "0,0,9,9"), ("--crop", "0,0,40,40"), ("--deidentify",)])
+def test_what_counts_from_one_files_region_is_refused_for_a_study(model, tmp_path, options):  # noqa: F811
+    pytest.importorskip("pydicom")
+    for name in ("a.dcm", "b.dcm"):
+        write_dicom(tmp_path / name, moving_square(1), SequenceOfUltrasoundRegions=[region(8, 4, 87, 59)])
+    _, said = run(model, tmp_path / "*.dcm", *options, expect=2)
+    assert "one DICOM file" in said
 
 
 def test_nothing_of_the_patient_is_written_when_deidentified(model, tmp_path):  # noqa: F811

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tracemalloc
 
+import cv2
 import numpy as np
 import pytest
 
+from bcseg_edge import pipeline
+from bcseg_edge.deidentify import MaskedSource
 from bcseg_edge.errors import BcsegError, SourceError
+from bcseg_edge.frames import Segmentation
+from bcseg_edge.sinks import open_sinks
 from bcseg_edge.sources import DicomSource, open_source
 from tests.fixtures.dicom_files import moving_square, region, write_dicom
 
@@ -66,6 +72,95 @@ def test_the_ultrasound_region_is_cut_out_and_gives_the_spacing(tmp_path):
     assert source.frame_hw == (64, 96)
     assert frames[0].spacing_mm == pytest.approx((0.2, 0.2))
     np.testing.assert_array_equal(frames[2].image, FRAMES[2, 4:60, 8:88])
+
+
+def write_study(folder):
+    """A cine, an image of another size, spacing and region, one without suffix, and what else lies in such a folder."""
+    folder.mkdir()
+    write_dicom(folder / "2.dcm", FRAMES[:2], PixelSpacing=[0.1, 0.1])
+    tags = {"SequenceOfUltrasoundRegions": [region(8, 4, 67, 39, 0.03)]}
+    write_dicom(folder / "10.dcm", FRAMES[:1, :48, :80], **tags)
+    write_dicom(folder / "IM0001", FRAMES[3:4])
+    write_dicom(folder / "DICOMDIR", FRAMES[:1])
+    write_dicom(folder / "._2.dcm", FRAMES[:1])
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["", "*"], ids=["folder", "glob"])
+def test_a_study_gives_every_frame_with_its_own_size_and_spacing(tmp_path, pattern):
+    source = open_source(write_study(tmp_path / "study") / pattern)
+    for _ in range(2):
+        frames = list(source)
+        assert [frame.name for frame in frames] == ["2_000000", "2_000001", "10", "IM0001"]
+        assert [frame.index for frame in frames] == [0, 1, 2, 3]
+        assert [frame.spacing_mm for frame in frames] == [(0.1, 0.1)] * 2 + [pytest.approx((0.3, 0.3)), None]
+        assert [frame.region_xywh for frame in frames] == [None, None, (8, 4, 60, 36), None]
+        np.testing.assert_array_equal(frames[1].image, FRAMES[1])
+        np.testing.assert_array_equal(frames[2].image, FRAMES[0, 4:40, 8:68])
+        assert source.description.endswith("; size of a pixel unknown (1 of 3 files)")
+    assert source.problems == []
+    assert source.frame_hz is None
+
+
+def test_a_file_of_a_study_that_cannot_be_read_is_told(tmp_path):
+    study = write_study(tmp_path / "study")
+    write_dicom(study / "report.dcm", FRAMES[:1], Rows=0, Modality="SR")
+    write_dicom(study / "cut.dcm", FRAMES, encoding="rle")
+    (study / "cut.dcm").write_bytes((study / "cut.dcm").read_bytes()[:-400])
+    (study / "empty.dcm").touch()
+    source = open_source(study)
+    whole = len(list(source))
+    assert 4 < whole < 10
+    told = sorted(source.problems)
+    assert len(told) == 3
+    assert f"{whole - 4} of 6 frames could be read" in told[0]
+    assert "empty.dcm" in told[1]
+    assert "report.dcm holds no image (SR)" in told[2]
+
+
+def test_the_only_dicom_file_is_as_if_it_were_named(tmp_path):
+    write_dicom(tmp_path / "a.dcm", FRAMES)
+    for spec in (tmp_path, tmp_path / "*.dcm"):
+        source = open_source(spec)
+        assert isinstance(source, DicomSource)
+        assert source.frame_hz == 25
+
+
+def test_images_come_before_dicom_files(tmp_path):
+    study = write_study(tmp_path / "study")
+    cv2.imwrite(str(study / "a.png"), FRAMES[0])
+    assert [frame.name for frame in open_source(study)] == ["a"]
+    assert len(list(open_source(study / "*.dcm"))) == 3
+
+
+def bright(image):
+    """A segmentation whose benign lesion is what is bright."""
+    labels = (image > 100).astype(np.uint8)
+    return Segmentation(labels, np.ones(labels.shape, np.float32))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("items", "region_xywh"),
+    [([region(8, 4, 87, 59)], [8, 4, 80, 56]), ([region(0, 0, 95, 63)], None), ([], None)],
+    ids=["part", "all of it", "no region"],
+)
+def test_results_say_where_in_the_file_they_lie(tmp_path, items, region_xywh, masked):
+    path = write_dicom(tmp_path / "a.dcm", FRAMES, SequenceOfUltrasoundRegions=items)
+    source = MaskedSource(open_source(path), [(70, 50, 2, 2)], keep_names=False) if masked else open_source(path)
+    pipeline.run(source, bright, open_sinks(tmp_path / "out", None))
+    records = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert len(records) == len(FRAMES)
+    for index, record in enumerate(records):
+        assert record["region_xywh"] == region_xywh
+        left, top = (region_xywh or [0, 0])[:2]
+        x, y, width, height = record["lesions"][0]["bbox_xywh"]
+        assert (x + left, y + top, width, height) == (10 + 2 * index, 20, 25, 20)  # as `moving_square` draws it
+        labels = cv2.imread(str(tmp_path / "out" / "labels" / f"{record['name']}.png"), cv2.IMREAD_UNCHANGED)
+        assert list(labels.shape) == record["size_hw"]
+        height, width = record["size_hw"]
+        assert np.array_equal(labels, FRAMES[index, top : top + height, left : left + width] > 100)
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,22 @@ def test_the_json_form_holds_every_attribute():
     assert len(record["contour"]) == 4
 
 
-@pytest.mark.parametrize("spacing_mm", [(0, 0.1), (0.1, -1), (float("nan"), 0.1), (0.1, float("inf"))])
-def test_impossible_spacings_are_refused(spacing_mm):
+@pytest.mark.parametrize(
+    "spacing_mm",
+    [
+        *((0, 0.1), (0.1, -1), (float("nan"), 0.1), (0.1, float("inf")), 0, -0.1, float("nan")),
+        *((0.1, 0.1, 0.1), (), "wide", ((0.1, 0.1), (0.1, 0.1)), {"row": 0.1}),
+    ],
+)
+@pytest.mark.parametrize("label", [0, 1], ids=["no lesion", "lesion"])
+def test_impossible_spacings_are_refused_before_the_first_lesion(spacing_mm, label):
     with pytest.raises(DataError, match="spacing"):
-        find_lesions(segmentation(rectangle(0, 0, 20, 20)), spacing_mm)
+        find_lesions(segmentation(rectangle(0, 0, 20, 20, label)), spacing_mm)
+
+
+@pytest.mark.parametrize("spacing_mm", [0.08, np.float32(0.08), np.array([0.08, 0.08]), [0.08, 0.08]])
+def test_one_number_is_the_spacing_of_both_sides(spacing_mm):
+    found = segmentation(rectangle(20, 30, 30, 40))
+    (lesion,), (expected,) = find_lesions(found, spacing_mm), find_lesions(found, (0.08, 0.08))
+    assert lesion.area_mm2 == pytest.approx(expected.area_mm2)
+    assert lesion.long_axis_mm == pytest.approx(expected.long_axis_mm)

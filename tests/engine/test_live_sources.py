@@ -393,6 +393,17 @@ class TestWatch:
                 os.utime(tmp_path / "live.png", (number, number))
                 np.testing.assert_array_equal(read_until(source, Status.OK).frame.image, scan(number))
 
+    def test_every_page_of_a_stack_is_a_frame(self, tmp_path):
+        with open_source(f"watch:{tmp_path}") as source:
+            for name, number in (("a.tif", 1), ("b.tif", 5)):
+                assert cv2.imwritemulti(str(tmp_path / name), [scan(number), scan(number + 1)])
+            frames = [read_until(source, Status.OK).frame for _ in range(4)]
+            assert [frame.name for frame in frames] == ["a_000000", "a_000001", "b_000000", "b_000001"]
+            assert [frame.index for frame in frames] == [0, 1, 2, 3]
+            for frame, number in zip(frames, (1, 2, 5, 6), strict=True):
+                np.testing.assert_array_equal(frame.image, scan(number))
+            assert source.read().status is Status.TIMEOUT
+
     def test_the_folder_goes_away(self, tmp_path):
         folder = tmp_path / "in"
         folder.mkdir()

@@ -143,6 +143,7 @@ def test_json_lines_follow_the_schema(tmp_path):
         "name": "000001",
         "captured_ns": 123456789,
         "size_hw": [48, 64],
+        "region_xywh": None,
         "spacing_mm": [0.1, 0.2],
         "lesions": [lesion.to_dict() for lesion in lesions],
         "timings_ms": {"split": 0.1, "network": 2.0, "stitch": 0.3},

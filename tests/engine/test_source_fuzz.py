@@ -15,6 +15,7 @@ import pytest
 from tests.engine.test_sources import write_video
 from tests.fixtures.damage import damaged
 from tests.fixtures.dicom_files import moving_square, region, write_dicom
+from tests.fixtures.page_files import write_animation
 from tests.fixtures.source_reader import read_all
 
 FILES = int(os.environ.get("BCSEG_FUZZ", "280"))
@@ -52,6 +53,14 @@ def image(folder, name):
     return folder / name
 
 
+def stack(folder, name):
+    pages = [np.roll(SCAN, number, axis=1) for number in range(4)]
+    if name.endswith(".tif"):
+        assert cv2.imwritemulti(str(folder / name), pages)
+        return folder / name
+    return write_animation(folder / name, [page[..., 0] for page in pages])
+
+
 SEEDS = {
     "mpeg4.mp4": video,
     "motion-jpeg.avi": video,
@@ -67,6 +76,9 @@ SEEDS = {
     "a.tif": image,
     "a.webp": image,
     "a.ppm": image,
+    "stack.tif": stack,
+    "stack.png": stack,
+    "stack.webp": stack,
 }
 
 

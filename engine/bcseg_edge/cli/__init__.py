@@ -26,6 +26,7 @@ from bcseg_edge.cli import (
     split,
     train,
 )
+from bcseg_edge.decoder_logs import silence_decoders
 from bcseg_edge.errors import BcsegError
 from bcseg_edge.told import tell
 
@@ -85,9 +86,7 @@ def main() -> None:
 
     130 and 143 are Ctrl-C and SIGTERM.
     """
-    # Decoders complain on stderr in their own words; what matters of it is in our errors.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    silence_decoders()
     # A camera that stops answering is noticed after this many seconds instead of ten.
     os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "3")
     arguments = [argument for argument in sys.argv[1:] if argument != _DEBUG]

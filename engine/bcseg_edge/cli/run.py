@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from bcseg_edge.sources import Source
 
 _SOURCE_HELP = (
-    "An image, a folder of images, a glob in quotes, a video or DICOM file, phantom:640x480@30 (a simulated cine; "
-    "options as in 'phantom:640x480@30?seed=1&lesion=malignant&frames=300'), or live: "
+    "An image, a video or DICOM file, a folder or glob (in quotes) of images or DICOM files, phantom:640x480@30 (a "
+    "simulated cine; options as in 'phantom:640x480@30?seed=1&lesion=malignant&frames=300'), or live: "
     "'camera:0?size=1280x720&fps=30&format=MJPG', /dev/video0, csi:0, rtsp://..., igtl://HOST:18944, watch:FOLDER."
 )
 
@@ -192,6 +192,7 @@ def run(
                 "only a live run can tell where --crop auto ends before it records",
                 "name the part that --deidentify keeps: --crop X,Y,W,H, or play the file with --live",
             )
+        out.check_files(given, outputs, crop)
         part = _part(crop, given)
         frames = out.masked_source(given, outputs, part)
         file = model_file(model, backend, wanted)

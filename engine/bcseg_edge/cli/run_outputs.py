@@ -163,6 +163,22 @@ def check_offline(given: Sequence[str]) -> None:
         )
 
 
+def check_files(source: Source, options: OutputOptions, crop: str | None) -> None:
+    """Refuse options that need the place of the image in one file where the source is several DICOM files.
+
+    Raises:
+        DataError: one was given.
+    """
+    from bcseg_edge.sources import DicomFilesSource
+
+    is_part = crop not in (None, "auto", "none")
+    if isinstance(source, DicomFilesSource) and (options.masks or options.deidentify or is_part):
+        raise DataError(
+            "--mask, --crop X,Y,W,H and --deidentify are for one DICOM file, whose region they count from",
+            "run the files one by one",
+        )
+
+
 def live_options_given(context: typer.Context) -> list[str]:
     """The options of the live panels that the command line holds, in the order of the help."""
     return [

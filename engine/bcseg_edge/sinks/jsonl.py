@@ -31,11 +31,15 @@ def frame_record(frame: Frame, segmentation: Segmentation, lesions: Sequence[Les
     | `index` | position in the source, from 0 |
     | `name` | stem of the frame's files: `labels/NAME.png`, `overlay/NAME.png` |
     | `captured_ns` | when the frame was taken, on the machine's monotonic clock |
-    | `size_hw` | height and width, px |
+    | `size_hw` | height and width, px, of the frame and of its files |
+    | `region_xywh` | part of the file's frame that this is (a DICOM region), px; null for all of it |
     | `spacing_mm` | height and width of a pixel in mm, or null |
     | `lesions` | list, largest first; see `Lesion.to_dict` |
     | `timings_ms` | `split`, `network`, `stitch` |
     | `patches`, `patches_reused` | windows of the frame, and how many of them needed no computing |
+
+    Lesions, labels and overlay are in the coordinates of the frame: in those of the file once the left and top of
+    `region_xywh` are added.
     """
     timings = segmentation.timings
     return {
@@ -44,6 +48,7 @@ def frame_record(frame: Frame, segmentation: Segmentation, lesions: Sequence[Les
         "name": frame.name,
         "captured_ns": frame.captured_ns,
         "size_hw": list(segmentation.labels.shape),
+        "region_xywh": None if frame.region_xywh is None else list(frame.region_xywh),
         "spacing_mm": None if frame.spacing_mm is None else list(frame.spacing_mm),
         "lesions": [lesion.to_dict() for lesion in lesions],
         "timings_ms": {
@@ -63,7 +68,7 @@ def live_record(result: LiveResult) -> dict[str, Any]:
     |---|---|
     | `validity` | `ok`, `frozen`, `blank`, `stale` or `lost`; the last three have no lesions |
     | `age_ms` | from the frame's capture to the result |
-    | `crop_xywh` | the part that was segmented, px; null for all of the frame |
+    | `crop_xywh` | the part of the frame that was segmented, px; null for all of it. Lesions stay in the frame's |
     | `lesions[].track_id` | the same for the same lesion over time; absent where not tracked |
     """
     segmentation = result.segmentation or Segmentation(

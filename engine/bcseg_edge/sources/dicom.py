@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -42,6 +42,7 @@ class DicomSource:
         frame_hw: size of the file's frames, px.
         crop_xywh: the part of them that is given, px.
         spacing_mm: (row, column) size of a pixel, None where the file does not say.
+        note: what a person should know of the region and the spacing; empty where nothing.
 
     Raises:
         SourceError: not a DICOM file, no image in it, a kind of image that is not 8 bits, or a damaged one.
@@ -58,12 +59,13 @@ class DicomSource:
     def __iter__(self) -> Iterator[Frame]:
         self.problems.clear()
         left, top, width, height = self.crop_xywh
+        region_xywh = self.crop_xywh if (height, width) != self.frame_hw else None
         index = 0
         try:
             for image in self._images():
                 part = np.ascontiguousarray(image[top : top + height, left : left + width])
                 name = f"{index:06d}" if self.count != 1 else self.path.stem
-                yield Frame(part, index, time.monotonic_ns(), self.spacing_mm, name)
+                yield Frame(part, index, time.monotonic_ns(), self.spacing_mm, name, region_xywh=region_xywh)
                 index += 1
         except SourceError as error:
             if index == 0:
@@ -88,6 +90,7 @@ class DicomSource:
         self.crop_xywh: tuple[int, int, int, int] = region.crop_xywh
         self.spacing_mm = region.spacing_mm
         self.frame_hz: float | None = _frame_hz(self.header) if self.count != 1 else None
+        self.note = region.note
         self.description = f"{self.path}, {region.note}" if region.note else str(self.path)
 
     def _images(self) -> Iterator[UInt8Array]:
@@ -123,14 +126,20 @@ def is_dicom(path: Path) -> bool:
         raise SourceError(f"cannot read {path}: {error.strerror}", "check its permissions") from error
 
 
-def _read_header(path: Path) -> Dataset:
+def load_pydicom() -> ModuleType:
+    """The package; BackendUnavailable where it is not installed."""
     try:
-        from pydicom import dcmread
+        import pydicom
     except ImportError as error:
         raise BackendUnavailable(
             "reading DICOM needs the package 'pydicom', which is not installed", _INSTALL
         ) from error
-    header: Dataset = _guarded(path, lambda: dcmread(path, stop_before_pixels=True))
+    return pydicom
+
+
+def _read_header(path: Path) -> Dataset:
+    read = load_pydicom().dcmread
+    header: Dataset = _guarded(path, lambda: read(path, stop_before_pixels=True))
     return header
 
 

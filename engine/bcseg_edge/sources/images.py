@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-
 from bcseg_edge.errors import SourceError
-from bcseg_edge.frames import Frame, UInt8Array
+from bcseg_edge.frames import Frame
+from bcseg_edge.sources.image_file import open_image
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -24,11 +21,11 @@ _MASK = re.compile(r"_mask(_\d+)?$", re.IGNORECASE)  # BUSI: `benign (1)_mask.pn
 
 
 class ImageSource:
-    """Still images in the order given.
+    """Still images in the order given; each page of a TIFF stack or of an animated PNG or WebP is a frame.
 
     A single image that cannot be read is an error at once. Among several, an unreadable one is skipped and listed in
     `problems`: one damaged file must not cost the results of the other hundreds, and `run` still exits with 2 at
-    the end, so that no script takes the results for complete.
+    the end, so that no script takes the results for complete. So are pages that are missing or cannot be read.
 
     Args:
         paths: image files, at least one.
@@ -42,25 +39,30 @@ class ImageSource:
         self.paths = list(paths)
         self.description = description
         self.frame_hz: float | None = None
-        self.count: int | None = len(self.paths)
+        # To count the pages of many files would be to read them all.
+        self.count: int | None = len(self.paths) if not any(map(_may_have_pages, self.paths)) else None
         self.problems: list[str] = []
-        self._names = _unique_names(self.paths)
+        self._names = unique_names(self.paths)
         if len(self.paths) == 1:
-            read_image(self.paths[0])
+            file = open_image(self.paths[0])
+            next(iter(file))
+            self.count = file.count
 
     def __iter__(self) -> Iterator[Frame]:
         self.problems.clear()
         index = 0
         for path, name in zip(self.paths, self._names, strict=True):
+            pages = 0
             try:
-                image = read_image(path)
+                file = open_image(path)
+                page_names = name_parts(name, file.count, self._names)
+                for image in file:
+                    yield Frame(image, index, time.monotonic_ns(), name=page_names[pages])
+                    index, pages = index + 1, pages + 1
             except SourceError as error:
-                if len(self.paths) == 1:
+                if len(self.paths) == 1 and pages == 0:
                     raise
-                self.problems.append(f"skipped: {error.message}")
-                continue
-            yield Frame(image, index, time.monotonic_ns(), name=name)
-            index += 1
+                self.problems.append(f"{error.message}; pages read: {pages}" if pages else f"skipped: {error.message}")
 
     def close(self) -> None:
         """Nothing to release."""
@@ -74,69 +76,35 @@ class ImageSource:
         self.close()
 
 
-def read_image(path: Path) -> UInt8Array:
-    """Read an image as uint8 `[H, W]` or, with colour, `[H, W, 3]` BGR. Transparent parts become black.
-
-    Raises:
-        SourceError: missing, empty, not an image, or of more than 8 bits per channel (how to map those to
-            grey depends on the device; guessing would change what the model sees).
-    """
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
-    if data.size == 0:
-        raise SourceError(f"{path} is empty (0 bytes)", "export or download it again")
-    try:
-        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:  # more pixels than OpenCV decodes
-        raise SourceError(f"{path} cannot be decoded: {error.err}", "export it again as 8-bit PNG") from error
-    if image is None:
-        raise SourceError(f"{path} is not an image, or damaged", "export or download it again")
-    if image.dtype != np.uint8:
-        raise SourceError(f"{path} has {image.dtype} pixels; 8 bits are expected", "export it as 8-bit PNG or JPEG")
-    return _without_alpha(np.asarray(image, np.uint8))
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The images of a folder in natural order, without BUSI's masks; subfolders are not entered.
-
-    Raises:
-        SourceError: the folder holds none, or cannot be listed.
-    """
-    try:
-        entries = list(folder.iterdir())
-    except OSError as error:
-        raise SourceError(f"cannot list {folder}: {error.strerror}", "check its permissions") from error
-    images = _choose(entries)
-    if not images:
-        inner = sorted((entry.name for entry in entries if entry.is_dir()), key=natural_key)
-        raise SourceError(
-            f"no image in {folder} ({', '.join(IMAGE_SUFFIXES)})",
-            f"name one of its folders: {', '.join(inner[:5])}" if inner else "name a folder that holds images",
-        )
-    return images
-
-
-def glob_images(pattern: str) -> list[Path]:
-    """The images that match a glob (`**` enters subfolders), in natural order, without BUSI's masks.
-
-    Raises:
-        SourceError: no image matches.
-    """
-    images = _choose([Path(match) for match in glob.glob(pattern, recursive=True)])
-    if not images:
-        raise SourceError(f"no image matches {pattern!r}", "put the glob in quotes and check the folder")
-    return images
-
-
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sorts `2.png` before `10.png`."""
     parts = re.split(r"(\d+)", text.casefold())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
-def _choose(paths: Sequence[Path]) -> list[Path]:
+def name_parts(name: str, count: int, others: Sequence[str]) -> list[str]:
+    """Output names of the parts of one of several files: its own where it has one part, else with their numbers.
+
+    Args:
+        name: of the file.
+        count: of its parts.
+        others: the names of all files.
+    """
+    if count == 1:
+        return [name]
+    taken = {other.casefold() for other in others}
+    parts = [f"{name}_{number:06d}" for number in range(count)]
+    while not taken.isdisjoint(part.casefold() for part in parts):
+        parts = [f"{part}_" for part in parts]
+    return parts
+
+
+def _may_have_pages(path: Path) -> bool:
+    return path.suffix.lower() in (".tif", ".tiff")
+
+
+def choose_images(paths: Sequence[Path]) -> list[Path]:
+    """The images among `paths` in natural order, without BUSI's masks."""
     images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
     return sorted((path for path in images if not _is_mask(path)), key=lambda path: natural_key(str(path)))
 
@@ -149,7 +117,7 @@ def _is_mask(path: Path) -> bool:
     )
 
 
-def _unique_names(paths: Sequence[Path]) -> list[str]:
+def unique_names(paths: Sequence[Path]) -> list[str]:
     """Output names: stems; where two are equal (in any letter case), longer ones for all."""
 
     def dotless(path: Path) -> str:
@@ -165,16 +133,3 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
         if len({name.casefold() for name in names}) == len(names):
             return names
     return [f"{index:06d}_{path.stem}" for index, path in enumerate(paths)]
-
-
-def _without_alpha(image: UInt8Array) -> UInt8Array:
-    """`[H, W]`, `[H, W, 1|3|4]` -> `[H, W]` or `[H, W, 3]`."""
-    if image.ndim == 2 or image.shape[2] == 3:
-        return image
-    if image.shape[2] != 4:
-        return np.ascontiguousarray(image[..., 0])
-    alpha = image[..., 3:]
-    colour = np.ascontiguousarray(image[..., :3])
-    if alpha.min() == 255:
-        return colour
-    return (colour * (alpha / np.float32(255)) + np.float32(0.5)).astype(np.uint8)

@@ -38,6 +38,10 @@ class VideoSource:
         self.description = str(path)
         self.problems: list[str] = []
         self._capture: cv2.VideoCapture | None = None
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:  # OpenCV 5 ends the process
+            raise SourceError(f"{str(path)!a} is not named in UTF-8, as OpenCV wants it", "rename it") from error
         if path.stat().st_size == 0:
             raise SourceError(f"{path} is empty (0 bytes)", "record or download it again")
         capture = self._open()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
 
 from bcseg_edge.errors import SourceError, SourceLost
-from bcseg_edge.sources.images import IMAGE_SUFFIXES, natural_key, read_image
+from bcseg_edge.frames import UInt8Array
+from bcseg_edge.sources.image_file import open_image
+from bcseg_edge.sources.images import IMAGE_SUFFIXES, name_parts, natural_key
 from bcseg_edge.sources.live import TIMEOUT, LiveSource, Read, lost
 
 POLL_S = 0.1
@@ -19,7 +22,7 @@ class WatchSource(LiveSource):
 
     A file is taken once its size has stayed the same between two looks and it can be decoded; one that never can is
     reported in `problems`. Nothing is lost: files wait. A file that is replaced (another size or time of writing) is
-    a new image.
+    a new image. Each page of a TIFF stack or of an animated PNG or WebP is a frame.
 
     Args:
         folder: existing.
@@ -30,6 +33,7 @@ class WatchSource(LiveSource):
         self.folder = folder
         self._seen: dict[Path, tuple[int, int]] = {}
         self._pending: dict[Path, tuple[tuple[int, int], float]] = {}
+        self._pages: deque[tuple[UInt8Array, str]] = deque()  # of the file that was taken last
         self._opened = False
 
     def open(self) -> None:
@@ -62,6 +66,12 @@ class WatchSource(LiveSource):
         """Nothing to release."""
 
     def _next(self) -> Read | None:
+        if not self._pages:
+            self._take_file()
+        return self._frame(*self._pages.popleft()) if self._pages else None
+
+    def _take_file(self) -> None:
+        """Decode the next new file that is whole."""
         now_s = time.monotonic()
         for path, state in sorted(self._look().items(), key=lambda item: natural_key(item[0].name)):
             if self._seen.get(path) == state:
@@ -71,15 +81,15 @@ class WatchSource(LiveSource):
                 self._pending[path] = (state, now_s)
                 continue
             try:
-                image = read_image(path)
+                images = list(open_image(path))
             except SourceError as error:
                 if now_s - since_s > GIVE_UP_S:
                     self._settle(path, state)
                     self.problems.append(f"skipped: {error.message}")
                 continue
             self._settle(path, state)
-            return self._frame(image, path.stem)
-        return None
+            self._pages.extend(zip(images, name_parts(path.stem, len(images), ()), strict=True))
+            return
 
     def _settle(self, path: Path, state: tuple[int, int]) -> None:
         self._seen[path] = state

@@ -16,7 +16,7 @@ from bcseg_edge.cuda.frame_path import FramePath
 from bcseg_edge.errors import BcsegError, DataError, ModelError
 from bcseg_edge.passport import Profile
 from bcseg_edge.segmenter import Segmenter
-from tests.fixtures.lazy_cuda import CALLER_STREAM, LazyCuda, TinyExecutor
+from tests.fixtures.lazy_cuda import CALLER_STREAM, LazyCuda, TinyExecutor, lazy_segmenter
 from tests.fixtures.tiny_model import expected_labels, expected_logits
 
 WINDOW_HW = (24, 32)
@@ -363,6 +363,21 @@ def test_closing_twice_with_frames_under_way_and_using_after(cuda):
     assert executor.lanes == 0
     with pytest.raises(ModelError, match="closed"):
         path(noise(50, 70))
+
+
+@pytest.mark.parametrize("first", ["model", "segmenter"])
+def test_closing_the_model_or_the_segmenter_closes_the_other(cuda, tmp_path, first):
+    segmenter = lazy_segmenter(tmp_path, cuda)
+    frame = noise(50, 70)
+    assert_segments(segmenter(frame), frame)
+    {"model": segmenter.model, "segmenter": segmenter}[first].close()
+    assert_nothing_left(cuda)
+    for use in (segmenter, segmenter.model.infer):
+        with pytest.raises(ModelError, match="closed") as caught:
+            use(frame)
+        assert "load_model" in caught.value.hint
+    segmenter.close()
+    segmenter.model.close()
 
 
 def test_a_stream_left_early_leaves_nothing_under_way(cuda):
