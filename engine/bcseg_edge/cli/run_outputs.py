@@ -296,16 +296,19 @@ def _refine(options: OutputOptions, notes: list[str]) -> Callable[[LiveResult], 
 
 
 def _blackener(crop: Crop | AutoCrop) -> Callable[[LiveResult], LiveResult]:
-    """Blackens all outside the ultrasound image; all of the frame until that is found for good."""
+    """Blackens all outside the ultrasound image; all of the frame, without a mask, until that is found for good."""
     from bcseg_edge.deidentify import blacken_outside
     from bcseg_edge.live.crop import AutoCrop
+    from bcseg_edge.live.results import LiveResult, Validity
 
     def step(result: LiveResult) -> LiveResult:
         image = result.frame.image
         known = crop.settled_for((image.shape[0], image.shape[1])) if isinstance(crop, AutoCrop) else crop
         inside = None if known is None or result.crop_xywh not in (None, known.xywh) else known.xywh
-        image = blacken_outside(image, inside)
-        return replace(result, frame=replace(result.frame, image=image), hidden=inside != result.crop_xywh)
+        frame = replace(result.frame, image=blacken_outside(image, inside))
+        if inside is None and result.segmentation is not None:  # outlines of what was found in text would show it
+            return LiveResult(frame, Validity.BLANK, None, stages_ms=result.stages_ms, hidden=True)
+        return replace(result, frame=frame, hidden=inside != result.crop_xywh)
 
     return step
 

@@ -300,12 +300,13 @@ class LiveLoop:
         """Show a result; one that comes too late, or after that of a newer frame, is not shown."""
         with self._lock:
             overtaken = result.frame.index < self._shown_index
+            settle = self.ledger.reused if result.validity is Validity.FROZEN else self.ledger.segmented
             if not overtaken:
                 result = self._outputs.refine(result)
             now_ns = self._clock_ns()
             age_ms = _ms(now_ns - result.frame.captured_ns)
             late = overtaken or (age_ms > self.options.deadline_ms and not self._source.lossless)
-            (self.ledger.reused if result.validity is Validity.FROZEN else self.ledger.segmented)(late=late)
+            settle(late=late)
             if late:
                 self._emit(LiveResult(result.frame, Validity.STALE, None), refined=True)
                 return

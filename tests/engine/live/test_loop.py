@@ -616,6 +616,9 @@ def test_a_run_that_starts_on_a_black_or_frozen_screen_never_shows_its_banner(bl
     for result in sink.results:
         assert not result.frame.image[outside].any()
     assert not sink.results[len(start)].frame.image.any()
+    assert set(sink.validities[: len(start) + 30]) == {"blank"}  # nor outlines of what was found in the text
+    assert sink.validities[-1] == "ok"
+    assert counts(loop).reused == (0 if black else 30)
     assert sink.results[-1].frame.image[40:200, 60:280].any()
     x, y, width, height = sink.results[-1].crop_xywh
     assert abs(x - 60) + abs(y - 40) + abs(x + width - 280) + abs(y + height - 200) <= 16
