@@ -84,17 +84,16 @@ class Comparison:
         return _count((frame.lesions_px for frame in self.frames), longer_px)
 
     def count_lost(self, longer_px: float = 0) -> int:
-        """Lesions of the reference without one of the candidate on them."""
+        """Lesions of the reference that the candidate does not find; see `FrameParity.lost_px`."""
         return _count((frame.lost_px for frame in self.frames), longer_px)
 
     def count_invented(self, longer_px: float = 0) -> int:
-        """Lesions of the candidate without one of the reference below them."""
+        """Lesions of the candidate that the reference does not find; see `FrameParity.invented_px`."""
         return _count((frame.invented_px for frame in self.frames), longer_px)
 
-    @property
-    def reclassified(self) -> int:
+    def count_reclassified(self, longer_px: float = 0) -> int:
         """Lesions of the reference to which the candidate gives another class."""
-        return sum(frame.reclassified for frame in self.frames)
+        return _count((frame.reclassified_px for frame in self.frames), longer_px)
 
     @property
     def boundary_p95_px(self) -> float:

@@ -12,9 +12,10 @@ from typing import Any
 from bcseg_edge.files import write_text_atomic
 from bcseg_edge.frames import CLASSES
 from bcseg_export.parity.comparison import Comparison
+from bcseg_export.parity.measures import MIN_OVERLAP
 from bcseg_export.parity.thresholds import Thresholds
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 WORST_FRAMES = 5
 
 
@@ -81,7 +82,7 @@ def key_figures(comparison: Comparison, lesion_px: float) -> dict[str, float]:
         "lesions": comparison.count_lesions(lesion_px),
         "lesions_lost": comparison.count_lost(lesion_px),
         "lesions_invented": comparison.count_invented(lesion_px),
-        "lesions_reclassified": comparison.reclassified,
+        "lesions_reclassified": comparison.count_reclassified(lesion_px),
         "boundary_p95_px": comparison.boundary_p95_px,
         "confidence_difference": comparison.confidence_difference,
         "max_confidence_difference": comparison.max_confidence_difference,
@@ -110,7 +111,7 @@ def to_dict(report: ParityReport) -> dict[str, Any]:
                 "lesions_px": frame.lesions_px,
                 "lost_px": frame.lost_px,
                 "invented_px": frame.invented_px,
-                "reclassified": frame.reclassified,
+                "reclassified_px": frame.reclassified_px,
                 "boundary_px": _known(frame.boundary_px),
                 "confidence_difference": frame.confidence_difference,
             }
@@ -129,9 +130,9 @@ def markdown(report: ParityReport, pictures: Iterable[Path] = ()) -> str:
         f"Frames: {len(comparison.frames)} of {comparison.data}",
         *(["\n".join(f"- {failure}" for failure in report.failures)] if report.failures else []),
         _figures_table(report),
-        f"Lesions count above {report.limits.lesion_px:g} px across. Lost: a lesion of the reference that no lesion of "
-        "the candidate touches; invented: the other way round. Boundary: 95 % Hausdorff distance of a frame, its 95th "
-        "percentile over the frames. Confidence: where the labels agree.",
+        f"Lesions count above {report.limits.lesion_px:g} px across. Lost: a lesion of the reference whose IoU with "
+        f"the candidate's lesions on it is below {MIN_OVERLAP:g}; invented: the other way round. Boundary: 95 % "
+        "Hausdorff distance of a frame, its 95th percentile over the frames. Confidence: where the labels agree.",
         "## Worst frames",
         _worst_table(comparison),
         *(f"![{path.stem}]({path.name})" for path in pictures),
@@ -163,12 +164,12 @@ def _figures_table(report: ParityReport) -> str:
         ("mean Dice against the truth, %", _change(comparison.mean_dice), ""),
         ("lesions lost", f"{comparison.count_lost(long)} of {lesions}", _share(limits.max_lost)),
         ("lesions invented", f"{comparison.count_invented(long)}", _share(limits.max_invented)),
-        ("lesions of another class", f"{comparison.reclassified}", ""),
+        ("lesions of another class", f"{comparison.count_reclassified(long)}", _share(limits.max_reclassified)),
         ("boundary distance, px", _number(comparison.boundary_p95_px, 2), _limit("<=", limits.max_boundary_px)),
         (
             "confidence difference, mean and largest",
             f"{comparison.confidence_difference:.4f}, {comparison.max_confidence_difference:.3f}",
-            "",
+            _limit("mean <=", limits.max_mean_confidence_difference),
         ),
     ]
     return _table(("figure", "value", "limit"), rows)

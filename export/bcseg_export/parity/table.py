@@ -22,6 +22,8 @@ HEAD = (
     "Dice benign, malignant",
     "mean IoU, %",
     "lesions lost",
+    "invented",
+    "reclassified",
     "gate",
 )
 
@@ -69,6 +71,8 @@ def _row(report: dict[str, Any]) -> tuple[str, ...]:
         ", ".join("-" if value is None else f"{value:.4f}" for value in dice),
         "no truth" if None in iou else f"{100 * iou[0]:.2f} to {100 * iou[1]:.2f}",
         f"{figures['lesions_lost']:g} of {figures['lesions']:g}",
+        f"{figures['lesions_invented']:g}",
+        f"{figures['lesions_reclassified']:g}",
         "passed" if report["passed"] else "FAILED",
     )
 

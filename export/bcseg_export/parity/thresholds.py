@@ -22,6 +22,8 @@ class Thresholds(BaseModel):
         lesion_px: lesions whose long axis is longer must not be lost.
         max_lost: share of such lesions of the reference that may be lost.
         max_invented: lesions as long that the candidate may invent, as a share of the reference's.
+        max_reclassified: share of such lesions of the reference that may get another class.
+        max_mean_confidence_difference: mean over the frames, where the labels agree.
         max_boundary_px: 95th percentile over the frames of the boundary distance.
         min_labels_equal: share of all pixels.
     """
@@ -33,15 +35,41 @@ class Thresholds(BaseModel):
     lesion_px: float = Field(default=20.0, ge=0)
     max_lost: float | None = Field(default=None, ge=0, le=1)
     max_invented: float | None = Field(default=None, ge=0)
+    max_reclassified: float | None = Field(default=None, ge=0, le=1)
+    max_mean_confidence_difference: float | None = Field(default=None, ge=0, le=1)
     max_boundary_px: float | None = Field(default=None, ge=0)
     min_labels_equal: float | None = Field(default=None, ge=0, le=1)
 
 
+# Of the shipped files on val of BUSI the worst have: int8 0.0162 invented, 0.0126 reclassified, 0.0032 confidence; fp16
+# none, none, 0.0004.
 DEFAULTS: dict[Precision, Thresholds] = {
-    # A checkpoint against its file, which rounds weights to float16, reached 0.9985 on BUSI.
-    "fp32": Thresholds(min_dice=0.995, max_iou_loss=0.1, max_lost=0.0),
-    "fp16": Thresholds(min_dice=0.99, max_iou_loss=0.5, max_lost=0.0),
-    "int8": Thresholds(min_dice=0.97, max_iou_loss=0.5, max_lost=0.01),
+    # A checkpoint against its file, which rounds weights to float16, reached a Dice of 0.9985 on BUSI; rounding the
+    # shipped edge's weights, simulated, changes confidence by up to 0.0007.
+    "fp32": Thresholds(
+        min_dice=0.995,
+        max_iou_loss=0.1,
+        max_lost=0.0,
+        max_invented=0.0,
+        max_reclassified=0.0,
+        max_mean_confidence_difference=0.002,
+    ),
+    "fp16": Thresholds(
+        min_dice=0.99,
+        max_iou_loss=0.5,
+        max_lost=0.0,
+        max_invented=0.01,
+        max_reclassified=0.01,
+        max_mean_confidence_difference=0.002,
+    ),
+    "int8": Thresholds(
+        min_dice=0.97,
+        max_iou_loss=0.5,
+        max_lost=0.01,
+        max_invented=0.03,
+        max_reclassified=0.03,
+        max_mean_confidence_difference=0.01,
+    ),
 }
 
 
@@ -66,12 +94,20 @@ _EXAMPLE = f"write it as {json.dumps(DEFAULTS['int8'].model_dump(exclude_none=Tr
 
 def find_failures(comparison: Comparison, limits: Thresholds) -> tuple[str, ...]:
     """Every limit that the candidate does not keep, one sentence each; empty where it passes."""
+    long = limits.lesion_px
     checks = (
         *_check_dice(comparison, limits.min_dice),
         _check_most("points of mean IoU lost against the truth", comparison.iou_loss, limits.max_iou_loss),
-        _check_lesions("lost", comparison.count_lost(limits.lesion_px), comparison, limits, limits.max_lost),
+        _check_lesions("lost of", comparison.count_lost(long), comparison, limits, limits.max_lost),
+        _check_lesions("invented beside", comparison.count_invented(long), comparison, limits, limits.max_invented),
         _check_lesions(
-            "invented", comparison.count_invented(limits.lesion_px), comparison, limits, limits.max_invented
+            "reclassified of", comparison.count_reclassified(long), comparison, limits, limits.max_reclassified
+        ),
+        _check_most(
+            "mean difference of confidence",
+            comparison.confidence_difference,
+            limits.max_mean_confidence_difference,
+            digits=4,
         ),
         _check_most("px between boundaries (p95)", comparison.boundary_p95_px, limits.max_boundary_px),
         _check_least("of the labels equal to the reference", comparison.labels_equal, limits.min_labels_equal),
@@ -88,7 +124,7 @@ def _check_lesions(what: str, count: int, comparison: Comparison, limits: Thresh
     lesions = comparison.count_lesions(limits.lesion_px)
     if share is None or count <= share * lesions:
         return ""
-    return f"{count} lesions {what} of {lesions} above {limits.lesion_px:g} px, at most {100 * share:g} % may be"
+    return f"{count} lesions {what} {lesions} above {limits.lesion_px:g} px, at most {100 * share:g} % may be"
 
 
 def _check_least(what: str, value: float, limit: float | None) -> str:
@@ -96,5 +132,5 @@ def _check_least(what: str, value: float, limit: float | None) -> str:
     return f"{value:.4f} {what}, at least {limit:g} is needed" if limit is not None and value < limit else ""
 
 
-def _check_most(what: str, value: float, limit: float | None) -> str:
-    return f"{value:.2f} {what}, at most {limit:g} may be" if limit is not None and value > limit else ""
+def _check_most(what: str, value: float, limit: float | None, digits: int = 2) -> str:
+    return f"{value:.{digits}f} {what}, at most {limit:g} may be" if limit is not None and value > limit else ""

@@ -32,7 +32,7 @@ def test_the_same_differs_in_nothing() -> None:
     image = labels((LESION, BENIGN), (OTHER, MALIGNANT))
     record = measure(image, image, image)
     assert (record.labels_equal, record.dice, record.lesion_dice) == (1, (1, 1, 1), 1)
-    assert (record.lost_px, record.invented_px, record.reclassified) == ((), (), 0)
+    assert (record.lost_px, record.invented_px, record.reclassified_px) == ((), (), ())
     assert (record.boundary_px, record.confidence_difference) == (0, 0)
     assert record.truth_confusions is not None
     assert np.array_equal(*record.truth_confusions)
@@ -55,6 +55,37 @@ def test_a_speck_on_a_lesion_does_not_save_it() -> None:
     assert len(record.lost_px) == 1
 
 
+@pytest.mark.parametrize(("side_px", "found"), [(8, False), (9, True)])  # of 30x50 px: 0.043 and 0.054
+def test_a_lesion_is_lost_below_a_twentieth_of_it(side_px: int, found: bool) -> None:
+    record = measure(labels((LESION, BENIGN)), labels(((slice(30, 30 + side_px), slice(40, 40 + side_px)), BENIGN)))
+    assert (len(record.lost_px), len(record.invented_px)) == ((0, 0) if found else (1, 1))
+
+
+def test_a_candidate_that_marks_the_whole_frame_finds_nothing() -> None:
+    small = (slice(20, 40), slice(30, 60))
+    record = measure(labels((small, BENIGN)), np.full(HW, BENIGN, np.uint8))
+    assert (len(record.lost_px), len(record.invented_px)) == (1, 1)
+
+
+def test_lesions_that_are_joined_are_both_there() -> None:
+    """One of two classes, the other the frame's smallest: the candidate says benign of both."""
+    big, small = (slice(20, 80), slice(20, 120)), (slice(80, 90), slice(40, 60))
+    record = measure(labels((big, BENIGN), (small, MALIGNANT)), labels((big, BENIGN), (small, BENIGN)))
+    assert (record.lost_px, record.invented_px, len(record.reclassified_px)) == ((), (), 1)
+
+
+def test_an_island_is_a_lesion_of_its_own_even_where_it_is_larger_than_its_ring() -> None:
+    around, gap, island = (
+        (slice(20, 80), slice(30, 110)),
+        (slice(22, 78), slice(32, 108)),
+        (slice(26, 74), slice(36, 104)),
+    )
+    ring = labels((around, BENIGN), (gap, 0))
+    both = labels((around, BENIGN), (gap, 0), (island, BENIGN))
+    assert measure(both, ring).lost_px == (pytest.approx(np.hypot(48, 68)),)
+    assert measure(both, labels((island, BENIGN))).lost_px == (pytest.approx(np.hypot(60, 80)),)
+
+
 def test_a_lesion_inside_the_hole_of_another_is_not_the_other() -> None:
     ring = labels((LESION, BENIGN))
     ring[25:45, 40:70] = 0
@@ -65,7 +96,7 @@ def test_a_lesion_inside_the_hole_of_another_is_not_the_other() -> None:
 
 def test_another_class_is_no_loss_but_is_counted() -> None:
     record = measure(labels((LESION, BENIGN), (OTHER, BENIGN)), labels((LESION, MALIGNANT), (OTHER, BENIGN)))
-    assert (record.lost_px, record.reclassified) == ((), 1)
+    assert (record.lost_px, record.reclassified_px) == ((), (pytest.approx(np.hypot(30, 50)),))
     assert record.lesion_dice == 1
     assert record.dice[2] == 0
 

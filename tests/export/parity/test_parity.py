@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import cv2
+import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -35,17 +36,23 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("reference"), (64, 64))
 
 
-def change_model(folder: Path, class_order: tuple[int, ...] = (0, 1, 2), malignant_offset: float = 0.0) -> Path:
-    """The tiny model with classes in another order, or with less belief in malignant lesions."""
-    path = write_model(folder, (64, 64), name="changed", passport={"precision": "int8"})
+def change_model(
+    folder: Path,
+    class_order: tuple[int, ...] = (0, 1, 2),
+    malignant_offset: float = 0.0,
+    colder: float = 1.0,
+    precision: str = "int8",
+) -> Path:
+    """The tiny model with classes in another order, less belief in malignant lesions, or a lower temperature."""
+    path = write_model(folder, (64, 64), name="changed")
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor).copy()
         if tensor.name == "offsets":
             values[2] += malignant_offset
-        tensor.CopyFrom(numpy_helper.from_array(values[list(class_order)], tensor.name))
+        tensor.CopyFrom(numpy_helper.from_array(values[list(class_order)] * np.float32(colder), tensor.name))
     onnx.save(model, path)
-    seal(path, (64, 64), passport={"precision": "int8"})
+    seal(path, (64, 64), passport={"precision": precision})
     return path
 
 
@@ -62,7 +69,7 @@ def test_a_model_is_on_par_with_itself(reference: Path, busi: Path) -> None:
 def test_a_candidate_with_swapped_classes_is_refused(reference: Path, busi: Path, tmp_path: Path) -> None:
     report = parity(ParityOptions(reference, change_model(tmp_path, CLASSES_SWAPPED), data=busi))
     assert not report.passed
-    assert report.comparison.reclassified == 6
+    assert report.comparison.count_reclassified() == 6
     assert report.comparison.count_lost() == 0
     assert [failure.split()[1:4] for failure in report.failures[:2]] == [
         ["Dice", "of", "benign"],
@@ -76,7 +83,7 @@ def test_a_candidate_without_malignant_lesions_is_refused_by_what_it_loses(
 ) -> None:
     # Benign is then the answer to malignant grey: the lesion stays, its class goes.
     report = parity(ParityOptions(reference, change_model(tmp_path, malignant_offset=-9), data=busi))
-    assert report.comparison.reclassified == 3
+    assert report.comparison.count_reclassified() == 3
     assert any("Dice of malignant" in failure for failure in report.failures)
 
 
@@ -100,6 +107,16 @@ def test_the_report_is_json_markdown_and_pictures(reference: Path, busi: Path, t
     assert "![worst_1](worst_1.png)" in text
     picture = cv2.imread(str(tmp_path / "report" / "worst_1.png"))
     assert picture.shape[1] > 4 * 120  # frame, truth, reference, candidate
+
+
+@pytest.mark.parametrize("precision", DEFAULTS)
+def test_a_candidate_of_another_temperature_is_refused(
+    reference: Path, busi: Path, tmp_path: Path, precision: str
+) -> None:
+    report = parity(ParityOptions(reference, change_model(tmp_path, colder=129, precision=precision), data=busi))
+    assert report.comparison.labels_equal == 1
+    (failure,) = report.failures
+    assert "mean difference of confidence" in failure
 
 
 @pytest.mark.parametrize(("order", "code"), [((0, 1, 2), 0), (CLASSES_SWAPPED, 3)])
@@ -171,6 +188,12 @@ def test_the_defaults_of_the_issue() -> None:
     assert (DEFAULTS["fp16"].min_dice, DEFAULTS["fp16"].max_iou_loss, DEFAULTS["fp16"].max_lost) == (0.99, 0.5, 0)
     assert (DEFAULTS["int8"].min_dice, DEFAULTS["int8"].max_iou_loss, DEFAULTS["int8"].max_lost) == (0.97, 0.5, 0.01)
     assert {limits.lesion_px for limits in DEFAULTS.values()} == {20}
+
+
+@pytest.mark.parametrize("field", ["max_invented", "max_reclassified", "max_mean_confidence_difference"])
+def test_a_file_of_lower_precision_may_do_more(field: str) -> None:
+    fp32, fp16, int8 = (getattr(DEFAULTS[precision], field) for precision in ("fp32", "fp16", "int8"))
+    assert fp32 <= fp16 < int8
 
 
 def test_phantom_frames_are_the_same_every_time_and_have_no_truth() -> None:

@@ -30,7 +30,7 @@ def test_a_row_a_report(tmp_path: Path) -> None:
     cells = [cell.strip() for cell in plain.strip("|").split("|")]
     assert cells[:3] == ["plain.onnx", "int8", "onnxruntime"]
     assert float(cells[3]) > 0
-    assert cells[5:] == ["1.0000, 1.0000", "100.00 to 100.00", "0 of 6", "passed"]
+    assert cells[5:] == ["1.0000, 1.0000", "100.00 to 100.00", "0 of 6", "0", "0", "passed"]
     assert "| fp16 | onnxruntime (judge) | - | - |" in judged
 
 
