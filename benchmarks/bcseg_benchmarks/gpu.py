@@ -13,10 +13,10 @@ import math
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import numpy as np
 import typer
@@ -27,7 +27,7 @@ from bcseg_benchmarks.work import work_of
 from bcseg_benchmarks.workload import parse_size
 from bcseg_edge import open_source
 from bcseg_edge.backends import require_machine_for
-from bcseg_edge.errors import DataError
+from bcseg_edge.errors import BcsegError, DataError
 from bcseg_edge.frames import CLASSES, Segmentation, Timings, UInt8Array
 from bcseg_edge.models import LoadedModel, load_model
 from bcseg_edge.nvidia import nvidia_facts
@@ -252,17 +252,21 @@ def main(
             images = [frame.image for frame in islice(source, DISTINCT_FRAMES)]
             subjects = open_subjects(models, tuple(random_weights or ()), tuple(precision or ()), Path(folder), backend)
             peak = measure_gpu_peak()
-            results = []
+            results: list[dict[str, Any]] = []
             for subject in subjects:
-                chosen = cast("Tiling", tiling or subject.passport.tiling)
-                ready = with_plan(subject, chosen, frame_hw, Path(folder)) if backend == "tensorrt" else subject
-                results.append(subject_figures(ready, backend, chosen, images, frames, peak))
+                chosen = cast("Tiling", subject.tiling or tiling or subject.passport.tiling)
+                try:
+                    ready = with_plan(subject, chosen, frame_hw, Path(folder)) if backend == "tensorrt" else subject
+                    results.append(asdict(subject_figures(ready, backend, chosen, images, frames, peak)))
+                except BcsegError as error:  # the others are measured all the same: a GPU is rare
+                    results.append({"model": subject.name, "precision": subject.precision, "problem": error.message})
     if as_json:
-        typer.echo(json.dumps([asdict(result) for result in results], indent=2))
-        return
-    for result in results:
-        for name, value in asdict(result).items():
+        typer.echo(json.dumps(results, indent=2))
+    else:
+        for name, value in chain.from_iterable(result.items() for result in results):
             typer.echo(f"{name}: {value}")
+    if any("problem" in result for result in results):
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from bcseg_benchmarks.figures import (
 )
 from bcseg_benchmarks.markdown import table
 from bcseg_benchmarks.peers.comparison import ratio
+from bcseg_benchmarks.peers.runtimes import OPENVINO_DEFAULT
 from bcseg_benchmarks.report import Report, read_report
 from bcseg_edge.errors import DataError
 from bcseg_edge.files import write_text_atomic
@@ -44,13 +45,18 @@ def section(report: Report) -> str:
     ]
     for model in peer_models(report):
         if len(ours_of(report, model)) and len(_ratios(report, model).rows):
-            parts += [f"How many times as long others take for a frame with `{model}`:", table(_ratios(report, model))]
+            parts += [
+                f"How many times as long others take for a frame with `{model}` ({_calls(report, model)}):",
+                table(_ratios(report, model)),
+            ]
+            parts += _plain_openvino(report, model)
     if report.checks:
         parts += ["Targets, as ratios of that run:", table(checks_table(report))]
     above = [f"{title} {median:.1f} ms" for title, median, _, _ in above_backend(report)]
     if above:
         parts.append(f"A frame above OpenVINO alone on ready patches: {', '.join(above)}.")
-    parts += [f"{note}." for note in footnotes(report)] + [f"Doubtful: {warning}." for warning in report.warnings]
+    doubts = [*report.warnings, *peer_doubts(report)]
+    parts += [f"{note}." for note in footnotes(report)] + [f"Doubtful: {doubt}." for doubt in doubts]
     return "\n\n".join(parts)
 
 
@@ -81,6 +87,42 @@ def _ratios(report: Report, model: str) -> Table:
         if peer.model == model and peer.scope == "frame to labels" and peer.round_medians_ms and peer not in ours
     )
     return Table(("instead", *(f"than ours, {one.precision}" for one in ours)), rows)
+
+
+def _calls(report: Report, model: str) -> str:
+    """Rounds and calls behind the ratios of a model."""
+    measured = [peer for peer in report.peers if peer.model == model and peer.latency is not None]
+    calls = sorted(peer.latency.count for peer in measured if peer.latency is not None)
+    rounds = max(len(peer.round_medians_ms) for peer in measured)
+    return f"median and range of {rounds} rounds, {calls[0]} to {calls[-1]} calls each way"
+
+
+def _plain_openvino(report: Report, model: str) -> list[str]:
+    """How long OpenVINO's own default takes for our float32 file: the strongest opponent, of the network alone."""
+    alone = next((peer for peer in report.peers if peer.model == model and peer.way == OPENVINO_DEFAULT), None)
+    if alone is None or not alone.round_medians_ms:
+        return []
+    ours = ", ".join(
+        f"{spread(ratio(report.peers, alone.name, one.name))} times as long as ours, {one.precision}"
+        for one in ours_of(report, model)
+    )
+    return [
+        "OpenVINO's default on the float32 file (bfloat16 where the CPU has it), the network alone, without splitting, "
+        f"stitching and decision: {ours}."
+    ]
+
+
+def peer_doubts(report: Report) -> list[str]:
+    """Ways whose figures are not to be trusted to the last digit, in a sentence; none where all were steady."""
+    measured = [peer for peer in report.peers if peer.latency is not None]
+    unsteady = [peer for peer in measured if peer.warm_up is not None and not peer.warm_up.steady]
+    noisy = [peer for peer in measured if peer.latency is not None and peer.latency.noisy]
+    if not unsteady and not noisy:
+        return []
+    return [
+        f"of {len(measured)} ways compared, {len(noisy)} vary by more than 10 % and {len(unsteady)} were not steady "
+        "after their warm-up, the slowest among them: the ranges say how much that matters"
+    ]
 
 
 def replaced(text: str, report: Report) -> str:

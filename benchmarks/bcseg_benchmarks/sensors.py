@@ -117,12 +117,14 @@ class PowerMeter:
         return total_uj / 1e6
 
     def _sample(self) -> None:
-        while True:
+        last = False
+        while True:  # once more after the end: the last interval counts as any other
             watts = _board_power_w(self._root)
             if watts is not None:
                 self._samples.append((monotonic(), watts))
-            if self._done.wait(POWER_SAMPLE_S):
+            if last:
                 return
+            last = self._done.wait(POWER_SAMPLE_S)
 
 
 def temperature_c(root: Path = ROOT) -> float | None:

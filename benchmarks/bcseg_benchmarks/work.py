@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from bcseg_benchmarks.subjects import Subject
@@ -30,9 +31,11 @@ class Work(Record):
 
 
 def work_of(subject: Subject) -> Work | None:
-    """Of the float32 graph, whose convolutions are the same ones; None where there is no graph."""
+    """Of the float32 graph, whose convolutions are the same ones; None without a graph, or the package `onnx`."""
     path = subject.path if subject.reference is None else subject.reference
-    return count_work(path, BYTES[subject.precision]) if path.suffix == ".onnx" else None
+    if path.suffix != ".onnx" or importlib.util.find_spec("onnx") is None:
+        return None
+    return count_work(path, BYTES[subject.precision])
 
 
 def count_work(path: Path, bytes_per_value: int) -> Work:

@@ -142,13 +142,14 @@ def _build(
     judge: str | None,
 ) -> Passport:
     timing_cache = _timing_cache(compiled)
-    with BuildProgress() as progress:
-        earlier = timing_cache.read_bytes() if timing_cache.is_file() else b""
-        built = build_plan(trt, source.read_bytes(), settings, earlier, progress)
-    if built.timing_cache:
-        write_bytes_atomic(timing_cache, built.timing_cache)
-    # The passport is renamed last: a plan without one is refused.
+    # Opened before a build of minutes, so that a folder that cannot be written is told at once. The passport is renamed
+    # last: a plan without one is refused.
     with atomic_path(passport_path(options.output)) as passport_file, atomic_path(options.output) as plan_file:
+        with BuildProgress() as progress:
+            earlier = timing_cache.read_bytes() if timing_cache.is_file() else b""
+            built = build_plan(trt, source.read_bytes(), settings, earlier, progress)
+        if built.timing_cache:
+            write_bytes_atomic(timing_cache, built.timing_cache)
         plan_file.write_bytes(built.plan)
         passport = source_passport.model_copy(
             update={

@@ -57,8 +57,9 @@ def test_everything_is_measured_and_adds_up(folder):
     assert (model.title, model.patches, model.tiling) == ("tiny fp32", 6, "paper")
     assert model.latency.total.count >= 20
     parts = sum(stage.mean_ms for stage in model.latency.stages.values())
-    assert parts == pytest.approx(model.latency.total.mean_ms)
-    assert model.latency.overhead.mean_ms == pytest.approx(parts - model.latency.stages["network"].mean_ms)
+    assert 0 < parts <= model.latency.total.mean_ms < 1.2 * parts + 0.5  # wall time: stages, and what is between them
+    network_ms = model.latency.stages["network"].mean_ms
+    assert model.latency.overhead.mean_ms == pytest.approx(model.latency.total.mean_ms - network_ms)
     assert len(model.latency.totals_ms) == model.latency.total.count
     assert model.throughput.fps > 0
     assert model.recording is not None

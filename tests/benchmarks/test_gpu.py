@@ -12,12 +12,15 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import typer
 from onnx import TensorProto
+from typer.testing import CliRunner
 
 from bcseg_benchmarks import gpu
 from bcseg_benchmarks.gpu import STAGES, figures, measure, subject_figures, with_plan, without_graph
 from bcseg_benchmarks.gpu_peak import GpuPeak, share_of_roof
 from bcseg_benchmarks.subjects import SHIPPED, UNGATED, Subject, open_subjects
+from bcseg_benchmarks.work import work_of
 from bcseg_edge.cuda.driver import find_gpu
 from bcseg_edge.errors import BcsegError, DataError
 from bcseg_edge.models import find_model
@@ -168,15 +171,41 @@ def test_random_weights_without_pytorch_say_what_to_do(monkeypatch, tmp_path):
 def test_every_file_of_a_run_is_measured():
     """The command as `make gpu` calls it, on a backend that needs no GPU."""
     command = [sys.executable, "-m", "bcseg_benchmarks.gpu", "--backend", "onnxruntime", "--frames", "2", "--json"]
-    command += ["--model", "edge", "--precision", "fp32", "--precision", "fp16"]
+    command += ["--model", "edge@overlap", "--precision", "fp32", "--precision", "fp16"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
-    assert [(one["model"], one["precision"], one["frames"]) for one in results] == [
-        ("edge", "fp32", 2),
-        ("edge", "fp16", 2),
+    assert [(one["model"], one["precision"], one["tiling"], one["frames"]) for one in results] == [
+        ("edge@overlap", "fp32", "overlap", 2),
+        ("edge@overlap", "fp16", "overlap", 2),
     ]
     assert all(one["tera_operations"] > 0 and len(one["targets"]) == 2 for one in results)
+
+
+def test_a_file_that_fails_does_not_keep_the_others_from_being_measured(monkeypatch):
+    measured = gpu.subject_figures
+
+    def fail_in_half(subject, *rest):
+        if subject.precision == "fp16":
+            raise BcsegError("it broke")
+        return measured(subject, *rest)
+
+    monkeypatch.setattr(gpu, "subject_figures", fail_in_half)
+    app = typer.Typer()
+    app.command()(gpu.main)
+    asked = ["--backend", "onnxruntime", "--frames", "2", "--json", "--precision", "fp16", "--precision", "fp32"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 1
+    broken, whole = json.loads(done.stdout)
+    assert broken == {"model": "edge", "precision": "fp16", "problem": "it broke"}
+    assert (whole["precision"], whole["frames"]) == ("fp32", 2)
+
+
+def test_without_onnx_nothing_is_said_of_the_arithmetic(monkeypatch, tmp_path):
+    subject = open_subjects(("edge",), (), ("fp32",), tmp_path)[0]
+    assert work_of(subject).mac > 0
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert work_of(subject) is None
 
 
 def test_nothing_to_measure_is_refused(segmenter):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -252,6 +253,13 @@ def test_a_failed_build_leaves_the_plan_that_is_there(builds, model, monkeypatch
     assert {path.name for path in model.parent.iterdir()} == {
         "cache", "tiny.onnx", "tiny.onnx.json", "tiny.engine", "tiny.engine.json"
     }  # fmt: skip
+
+
+def test_a_plan_that_cannot_be_written_is_not_built(builds, model, monkeypatch):
+    monkeypatch.setattr(build_module, "build_plan", lambda *_: pytest.fail("minutes lost"))
+    (model.parent / "file").touch()
+    with pytest.raises(DataError, match="cannot write"):
+        build(replace(options(model), output=model.parent / "file" / "tiny.engine"))
 
 
 def _build_in_a_process(model, outcomes):

@@ -18,6 +18,7 @@ from bcseg_edge.errors import DataError
 from bcseg_edge.frames import UInt8Array
 
 CHECKED_FRAMES = 2
+LEAST_CALLS = 3  # of a way in a round: the median of fewer is no median
 WARM_UP_S = 1.5
 WARM_UP_WINDOW = 3
 
@@ -176,7 +177,7 @@ def _slice(one: _Running, slice_s: float, clock: Clock) -> None:
     call()
     durations_ns: list[int] = []
     started_ns = clock()
-    while not durations_ns or clock() - started_ns < slice_s * 1e9:
+    while len(durations_ns) < LEAST_CALLS or clock() - started_ns < slice_s * 1e9:
         durations_ns.append(timed(call, clock))
     one.durations_ns += durations_ns
     one.medians_ms.append(float(np.median(durations_ns)) / 1e6)

@@ -83,6 +83,16 @@ class Comparison:
         """Lesions of the reference whose long axis is above `longer_px`."""
         return _count((frame.lesions_px for frame in self.frames), longer_px)
 
+    def mean_overlap(self, longer_px: float = 0) -> float:
+        """Mean over such lesions of their overlap with the candidate's, a small one as much as a mass; NaN of none."""
+        overlaps = [
+            overlap
+            for frame in self.frames
+            for length, overlap in zip(frame.lesions_px, frame.overlaps, strict=True)
+            if length > longer_px
+        ]
+        return float(np.mean(overlaps)) if overlaps else float("nan")
+
     def count_lost(self, longer_px: float = 0) -> int:
         """Lesions of the reference that the candidate does not find; see `FrameParity.lost_px`."""
         return _count((frame.lost_px for frame in self.frames), longer_px)

@@ -31,8 +31,8 @@ class FrameParity:
         truth_confusions: pixels of the reference and of the candidate, each int64 `[3, 3]` with the truth in its rows;
             None where there is no truth.
         lesions_px: long axis of each lesion of the reference, px.
-        lost_px: long axis of each of them whose overlap with the candidate's lesions is below `MIN_OVERLAP`; see
-            `_overlaps`.
+        overlaps: of each of them with the candidate's lesions, 0 to 1; see `_overlaps`.
+        lost_px: long axis of each of them whose overlap is below `MIN_OVERLAP`.
         invented_px: long axis of each lesion of the candidate whose overlap with the reference's is as small.
         reclassified_px: long axis of each lesion of the reference that the candidate gives mostly another class.
         boundary_px: 95th percentile of the distance between the lesions' boundaries (95 % Hausdorff distance), px; NaN
@@ -45,6 +45,7 @@ class FrameParity:
     confusion: Confusion
     truth_confusions: tuple[Confusion, Confusion] | None
     lesions_px: tuple[float, ...]
+    overlaps: tuple[float, ...]
     lost_px: tuple[float, ...]
     invented_px: tuple[float, ...]
     reclassified_px: tuple[float, ...]
@@ -85,6 +86,7 @@ def measure_frame(
     expected, received = reference.labels, candidate.labels
     expected_lesions, received_lesions = find_lesions(reference), find_lesions(candidate)
     shared = _shared_px(expected_lesions, expected, received_lesions, received)
+    overlaps = _overlaps(shared)
     equal = expected == received
     difference = np.abs(reference.confidence - candidate.confidence)[equal]
     return FrameParity(
@@ -94,7 +96,8 @@ def measure_frame(
         if truth is None
         else (confusion_matrix(truth, expected), confusion_matrix(truth, received)),
         lesions_px=tuple(lesion.long_axis_px for lesion in expected_lesions),
-        lost_px=_long_axes(expected_lesions, _overlaps(shared) < MIN_OVERLAP),
+        overlaps=tuple(overlaps.tolist()),
+        lost_px=_long_axes(expected_lesions, overlaps < MIN_OVERLAP),
         invented_px=_long_axes(received_lesions, _overlaps(shared.T) < MIN_OVERLAP),
         reclassified_px=_long_axes(expected_lesions, _are_reclassified(expected_lesions, received_lesions, shared)),
         boundary_px=hausdorff95_px(expected, received),

@@ -80,6 +80,7 @@ def key_figures(comparison: Comparison, lesion_px: float) -> dict[str, float]:
         "iou_points_lost": comparison.iou_loss,
         "lesion_px": lesion_px,
         "lesions": comparison.count_lesions(lesion_px),
+        "mean_lesion_overlap": comparison.mean_overlap(lesion_px),
         "lesions_lost": comparison.count_lost(lesion_px),
         "lesions_invented": comparison.count_invented(lesion_px),
         "lesions_reclassified": comparison.count_reclassified(lesion_px),
@@ -109,6 +110,7 @@ def to_dict(report: ParityReport) -> dict[str, Any]:
                 "labels_equal": frame.labels_equal,
                 "dice": [_known(value) for value in frame.dice],
                 "lesions_px": frame.lesions_px,
+                "overlaps": frame.overlaps,
                 "lost_px": frame.lost_px,
                 "invented_px": frame.invented_px,
                 "reclassified_px": frame.reclassified_px,
@@ -130,9 +132,9 @@ def markdown(report: ParityReport, pictures: Iterable[Path] = ()) -> str:
         f"Frames: {len(comparison.frames)} of {comparison.data}",
         *(["\n".join(f"- {failure}" for failure in report.failures)] if report.failures else []),
         _figures_table(report),
-        f"Lesions count above {report.limits.lesion_px:g} px across. Lost: a lesion of the reference whose IoU with "
-        f"the candidate's lesions on it is below {MIN_OVERLAP:g}; invented: the other way round. Boundary: 95 % "
-        "Hausdorff distance of a frame, its 95th percentile over the frames. Confidence: where the labels agree.",
+        f"Lesions count above {report.limits.lesion_px:g} px across. Overlap: IoU of a lesion of the reference with "
+        f"the candidate's lesions on it; below {MIN_OVERLAP:g} it is lost. Invented: the other way round. Boundary: "
+        "95 % Hausdorff distance of a frame, its 95th percentile over the frames. Confidence: where the labels agree.",
         "## Worst frames",
         _worst_table(comparison),
         *(f"![{path.stem}]({path.name})" for path in pictures),
@@ -162,6 +164,7 @@ def _figures_table(report: ParityReport) -> str:
     rows += [
         ("mean IoU against the truth, %", _change(comparison.mean_iou), _limit("loses <=", limits.max_iou_loss)),
         ("mean Dice against the truth, %", _change(comparison.mean_dice), ""),
+        ("overlap of a lesion, mean", _number(comparison.mean_overlap(long), 4), _limit(">=", limits.min_mean_overlap)),
         ("lesions lost", f"{comparison.count_lost(long)} of {lesions}", _share(limits.max_lost)),
         ("lesions invented", f"{comparison.count_invented(long)}", _share(limits.max_invented)),
         ("lesions of another class", f"{comparison.count_reclassified(long)}", _share(limits.max_reclassified)),
