@@ -21,7 +21,7 @@ FORMAT_VERSION = 2
 MIN_PATCHES = 16
 MAX_BAD = 0.1  # share of blank or noisy patches: a few hurt no range, many make ranges of nothing
 MAX_ALIKE = 0.5  # share of patches that look like an earlier one
-SAME_ABOVE = 0.96  # correlation of thumbnails, as in the project's split of BUSI
+SAME_ABOVE = 0.96  # correlation of patches, of which a second one adds nothing; frames: bcseg_edge.near_duplicates
 CALIBRATE_HINT = "choose patches with: bcseg-edge calibrate --data DIR --output calibration.npz"
 
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from bcseg_edge.frames import Float32Array, UInt8Array
 
 THUMBNAIL_PX = 32
-FRAME_THUMBNAIL_PX = 64
 BLANK_BELOW = 4.0  # grey levels: standard deviation of a patch
 # Correlation of horizontal neighbours: above 0.9 in BUSI and the phantom, 0 in white noise.
 NOISE_BELOW = 0.5
@@ -50,23 +49,10 @@ def is_noise(patches: UInt8Array) -> BoolArray:
 
 def correlate(patches: UInt8Array) -> Float32Array:
     """Pearson correlation of the patches' thumbnails, float32 `[N, N]`; two blank patches correlate fully."""
-    thumbnails = np.stack([_thumbnail(patch[0], THUMBNAIL_PX) for patch in patches])
-    return correlation(thumbnails, thumbnails)
-
-
-def frame_thumbnail(grey: UInt8Array) -> UInt8Array:
-    """What near-duplicate frames are told by: uint8 `[64, 64]` of a grey frame `[H, W]`, as in `bcseg_train.split`."""
-    return _thumbnail(grey, FRAME_THUMBNAIL_PX)
-
-
-def correlation(first: UInt8Array, second: UInt8Array) -> Float32Array:
-    """Pearson correlation of thumbnails `[N, s, s]` with `[M, s, s]`, float32 `[N, M]`; blank ones correlate fully."""
-    result: Float32Array = _standardise(first) @ _standardise(second).T
+    thumbnails = [cv2.resize(patch[0], (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA) for patch in patches]
+    standardised = _standardise(np.stack(thumbnails))
+    result: Float32Array = standardised @ standardised.T
     return result
-
-
-def _thumbnail(grey: UInt8Array, size_px: int) -> UInt8Array:
-    return np.asarray(cv2.resize(grey, (size_px, size_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _standardise(thumbnails: UInt8Array) -> Float32Array:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bcseg_calibration.calibration_set import CALIBRATE_HINT, MIN_PATCHES, SAME_ABOVE, CalibrationSet, check_patches
-from bcseg_calibration.features import correlate, describe, frame_thumbnail, is_blank, is_noise
+from bcseg_calibration.features import correlate, describe, is_blank, is_noise
 from bcseg_edge.errors import DataError
 from bcseg_edge.frames import CLASSES, Float32Array, UInt8Array
+from bcseg_edge.near_duplicates import thumbnails_of
 from bcseg_edge.passport import Tiling
 from bcseg_edge.segmenter import to_grey
 from bcseg_edge.tiling import TileGrid
@@ -86,7 +87,7 @@ def choose_patches(
         frame_digests=tuple(owners[index].digest for index in chosen),
         tiling=tiling,
         data=data,
-        thumbnails=np.stack([frame_thumbnail(to_grey(owners[index].image)) for index in chosen]),
+        thumbnails=thumbnails_of([to_grey(owners[index].image) for index in chosen]),
     )
 
 

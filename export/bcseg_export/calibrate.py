@@ -14,11 +14,11 @@ from bcseg_edge.models import read_model
 from bcseg_edge.passport import Tiling
 from bcseg_edge.sources import open_source
 from bcseg_export.parity.frames import frame_digest
-from bcseg_train.busi import ARCHIVE_FOLDERS, FOLDERS
+from bcseg_train.busi import ARCHIVE_FOLDERS, FOLDERS, read_busi
 from bcseg_train.evaluate import ALL_IMAGES, select_images
 from bcseg_train.models import load_checkpoint
 from bcseg_train.predictors import is_checkpoint
-from bcseg_train.split import find_split_file
+from bcseg_train.split import find_crossings, find_split_file, read_split
 
 CALIBRATION_SPLIT = "train"
 SUFFIX = ".npz"
@@ -73,11 +73,8 @@ def choose_from(
 ) -> CalibrationSet:
     """Choose calibration patches without writing them; see `CalibrateOptions` for the arguments."""
     if is_labelled(Path(data)):
-        file = find_split_file(Path(data))
-        selection = select_images(Path(data), split or (f"{file}:{CALIBRATION_SPLIT}" if file else ALL_IMAGES))
-        loaded = ((sample.name, *sample.load()) for sample in selection.samples)
-        frames = (CalibrationFrame(name, image, frame_digest(image), truth) for name, image, truth in loaded)
-        return choose_patches(frames, window_hw, tiling, selection.data, count, seed)
+        frames, name = _labelled_frames(Path(data), split)
+        return choose_patches(frames, window_hw, tiling, name, count, seed)
     if split is not None:
         raise DataError(f"--split is of a folder like BUSI's, and {data} is none", "leave --split out")
     return choose_patches(_source_frames(data), window_hw, tiling, data, count, seed)
@@ -115,6 +112,24 @@ def _cut_of(model: str | Path) -> tuple[tuple[int, int], Tiling]:
         return info.window_hw, info.tiling
     passport = read_model(model).passport
     return passport.window_hw, passport.tiling
+
+
+def _labelled_frames(data: Path, split: str | None) -> tuple[Iterator[CalibrationFrame], str]:
+    """Frames of a folder like BUSI's and what they are, in words.
+
+    Those that show the same as an image of another split of the file are left out: a gate on that split would refuse
+    them.
+    """
+    file = find_split_file(data)
+    split = split or (f"{file}:{CALIBRATION_SPLIT}" if file else ALL_IMAGES)
+    selection = select_images(data, split)
+    crossing = set()
+    if split != ALL_IMAGES:
+        assignment = read_split(Path(split.rpartition(":")[0]))
+        samples = read_busi(data, require_all_classes=False)
+        crossing = {name for pair in find_crossings(samples, assignment) for name in (pair.first, pair.second)}
+    loaded = ((sample.name, *sample.load()) for sample in selection.samples if sample.name not in crossing)
+    return (CalibrationFrame(name, image, frame_digest(image), truth) for name, image, truth in loaded), selection.data
 
 
 def _source_frames(spec: str) -> Iterator[CalibrationFrame]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bcseg_calibration.calibration_set import SAME_ABOVE, CalibrationSet
-from bcseg_calibration.features import correlation, frame_thumbnail
+from bcseg_calibration.calibration_set import CalibrationSet
 from bcseg_edge.backends import available_backends, create_backend
 from bcseg_edge.errors import BackendUnavailable, DataError, ParityError
 from bcseg_edge.frames import Segmentation
 from bcseg_edge.models import LoadedModel
+from bcseg_edge.near_duplicates import SAME_ABOVE, similarity, thumbnails_of
 from bcseg_edge.passport import Parity, Passport
 from bcseg_edge.segmenter import Segmenter, to_grey
 from bcseg_export.parity.comparison import Comparison, compare, median_ms, segment_all
@@ -136,8 +136,8 @@ def refuse_overlap(frames: GateFrames, chosen: CalibrationSet) -> None:
             f"{len(shared)} of the {len(frames.frames)} gate frames are in the calibration set, first {shared[0]}",
             OVERLAP_HINT,
         )
-    thumbnails = np.stack([frame_thumbnail(to_grey(frame.image)) for frame in frames.frames])
-    alike = correlation(thumbnails, chosen.thumbnails) > SAME_ABOVE  # [gate frames, calibration patches]
+    thumbnails = thumbnails_of([to_grey(frame.image) for frame in frames.frames])
+    alike = similarity(thumbnails, chosen.thumbnails) > SAME_ABOVE  # [gate frames, calibration patches]
     if alike.any():
         frame, patch = (int(index) for index in np.argwhere(alike)[0])
         count = int(alike.any(axis=1).sum())

@@ -13,18 +13,17 @@ import pytest
 
 import bcseg_export.reduced
 import bcseg_export.reduced_report
-from bcseg_calibration.calibration_set import SAME_ABOVE, CalibrationSet, save
-from bcseg_calibration.features import FRAME_THUMBNAIL_PX, correlation, frame_thumbnail
+from bcseg_calibration.calibration_set import CalibrationSet, save
 from bcseg_calibration.rescue import LayerDamage
 from bcseg_edge.cli.run import passport_warnings
 from bcseg_edge.errors import DataError, ParityError
+from bcseg_edge.frames import UInt8Array
 from bcseg_edge.passport import Parity, Passport, read_passport
 from bcseg_export.calibrate import CalibrateOptions, calibrate
 from bcseg_export.export import ExportOptions, export
 from bcseg_export.parity.frames import GateFrame, GateFrames, frame_digest
 from bcseg_export.parity.thresholds import DEFAULTS, Thresholds
 from bcseg_export.reduced_report import draw_damage
-from bcseg_train import split
 from tests.fixtures.checkpoints import WINDOW_HW, write_checkpoint
 from tests.fixtures.speckle import speckle, thumbnails
 
@@ -145,28 +144,25 @@ def test_a_gate_on_calibration_frames_is_refused(
         export(options(checkpoint, calibration, tmp_path))
 
 
+def brighter_with_noise(frame: UInt8Array) -> UInt8Array:
+    noise = np.random.default_rng(0).integers(0, 6, frame.shape)
+    return np.clip(frame * 0.9 + 12 + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("change", [brighter_with_noise, lambda frame: frame[4:, 3:]], ids=["brighter", "cropped"])
 def test_a_gate_on_near_duplicates_is_refused(
-    checkpoint: Path, calibration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[UInt8Array], UInt8Array],
+    checkpoint: Path,
+    calibration: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The same view, brighter and with noise of its own: another digest, the same lesion."""
-    noise = np.random.default_rng(0).integers(0, 6, WINDOW_HW)
-    twin = np.clip(speckle(WINDOW_HW, 105) * 0.9 + 12 + noise, 0, 255).astype(np.uint8)
+    """The same view with another digest."""
     other = GateFrame("other", speckle(WINDOW_HW, 7))
-    frames = GateFrames((other, GateFrame("twin", twin)), "nearly the same again")
+    frames = GateFrames((other, GateFrame("twin", change(speckle(WINDOW_HW, 105)))), "nearly the same again")
     monkeypatch.setattr("bcseg_export.export.collect_frames", lambda *_: frames)
     with pytest.raises(DataError, match=r"1 of the 2 gate frames look like .* first twin like speckle"):
         export(options(checkpoint, calibration, tmp_path))
-
-
-def test_near_duplicates_are_told_as_in_the_split() -> None:
-    assert (FRAME_THUMBNAIL_PX, SAME_ABOVE) == (split.THUMBNAIL_PX, split.SAME_ABOVE)
-    frames = [speckle((80, 110), seed) for seed in range(4)]
-    frames.append(np.clip(frames[0] * 0.9 + 12, 0, 255).astype(np.uint8))
-    thumbnails_of_frames = np.stack([frame_thumbnail(frame) for frame in frames])
-    alike = correlation(thumbnails_of_frames, thumbnails_of_frames) > SAME_ABOVE
-    groups = split.group_near_duplicates(frames)
-    assert np.array_equal(alike, groups[:, None] == groups[None])
-    assert alike.sum() == 7
 
 
 def test_a_set_for_another_window_is_refused(checkpoint: Path, tmp_path: Path, calibration: Path) -> None:

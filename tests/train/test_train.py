@@ -60,12 +60,13 @@ speckle = 0.5
 
 @pytest.fixture
 def small_busi(tmp_path: Path) -> Path:
-    """24 images: dark ellipses in speckle, wide ones benign, tall ones malignant."""
+    """24 images: dark ellipses in speckle, wide ones benign, tall ones malignant; tissue tells each from the others."""
     rng = np.random.default_rng(0)
     for folder, axes in (("benign", (18, 9)), ("malignant", (9, 18)), ("normal", None)):
         (tmp_path / "busi" / folder).mkdir(parents=True)
         for number in range(8):
-            image = rng.normal(130, 30, (60, 80)).clip(0, 255).astype(np.uint8)
+            tissue = cv2.resize(rng.normal(130, 35, (12, 16)), (80, 60), interpolation=cv2.INTER_CUBIC)
+            image = (tissue + rng.normal(0, 30, (60, 80))).clip(0, 255).astype(np.uint8)
             mask = np.zeros((60, 80), np.uint8)
             if axes is not None:
                 centre = (int(rng.integers(25, 55)), int(rng.integers(22, 38)))

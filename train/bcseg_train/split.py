@@ -1,6 +1,8 @@
 """Splits of BUSI that keep near-duplicates together, so that no test image has a twin in training.
 
-BUSI holds the same lesion several times (187 pairs above 0.96 correlation at 64x64), so a random split leaks.
+BUSI holds the same frame several times, also cropped a few px differently (see `bcseg_edge.near_duplicates`), so a
+random split leaks. A split made by another test, as the `busi_split.csv` of the shipped models was, may let pairs
+cross: `find_crossings` lists them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_matrix
@@ -19,12 +20,11 @@ from scipy.sparse.csgraph import connected_components
 
 from bcseg_edge.errors import DataError
 from bcseg_edge.files import write_text_atomic
+from bcseg_edge.near_duplicates import similar_pairs, thumbnails_of
 from bcseg_train.busi import FOLDERS, Sample, read_busi
 
 SPLITS = ("train", "val", "test")
 FRACTIONS = (0.7, 0.2, 0.1)  # Katar and Yildirim 2023
-THUMBNAIL_PX = 64
-SAME_ABOVE = 0.96  # correlation of two thumbnails; the threshold that busi_split.csv was made with
 SPLIT_FILE = "busi_split.csv"
 
 
@@ -40,25 +40,35 @@ class SplitRow:
     height: int
 
 
-def group_near_duplicates(
-    images: Sequence[npt.NDArray[np.uint8]], threshold: float = SAME_ABOVE
-) -> npt.NDArray[np.int32]:
-    """Number the groups of images that look the same, chains included.
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Two images of different splits that show the same.
+
+    Attributes:
+        similarity: highest correlation of their thumbnails, above `bcseg_edge.near_duplicates.SAME_ABOVE`.
+        first, second: their names.
+        first_split, second_split: where they are.
+        same_label: whether both are in one class folder.
+    """
+
+    similarity: float
+    first: str
+    first_split: str
+    second: str
+    second_split: str
+    same_label: bool
+
+
+def group_near_duplicates(images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.int32]:
+    """Number the groups of images that show the same (see `bcseg_edge.near_duplicates`), chains included.
 
     Args:
         images: grey uint8 `[H, W]` of any sizes.
-        threshold: two images belong together when the Pearson correlation of their 64x64 thumbnails is above.
 
     Returns:
         Group of each image, int32 `[N]`, numbered from 0 in order of first appearance.
     """
-    thumbnails = np.stack(
-        [cv2.resize(image, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA) for image in images]
-    )
-    vectors = thumbnails.reshape(len(images), -1).astype(np.float32)  # [N, 4096]
-    vectors -= vectors.mean(1, keepdims=True)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-6
-    rows, columns = np.nonzero(np.triu(vectors @ vectors.T > threshold, 1))  # [N, N] -> pairs
+    rows, columns = similar_pairs(thumbnails_of(images))[0].T
     pairs = coo_matrix((np.ones(len(rows)), (rows, columns)), (len(images), len(images)))
     _, component = connected_components(pairs, directed=False)
     _, first, group = np.unique(component, return_index=True, return_inverse=True)
@@ -147,6 +157,26 @@ def read_split(path: Path) -> dict[str, str]:
             "its first line is: image,class,group,split,...",
         )
     return {(row["image"] or "").lower(): row["split"] or "" for row in rows}
+
+
+def find_crossings(samples: Sequence[Sample], assignment: dict[str, str]) -> list[Crossing]:
+    """Pairs of near-duplicates that a split divides, most alike first.
+
+    Args:
+        samples: images that are there; the others of the split cannot be compared.
+        assignment: as `read_split` gives it; images that it does not name are left out.
+    """
+    named = [sample for sample in samples if sample.name in assignment]
+    if not named:
+        return []
+    pairs, similarities = similar_pairs(thumbnails_of([sample.load()[0] for sample in named]))
+    found = []
+    for (first, second), similarity in zip(pairs.tolist(), similarities.tolist(), strict=True):
+        one, other = named[first], named[second]
+        parts = assignment[one.name], assignment[other.name]
+        if parts[0] != parts[1]:
+            found.append(Crossing(similarity, one.name, parts[0], other.name, parts[1], one.label == other.label))
+    return sorted(found, key=lambda crossing: -crossing.similarity)
 
 
 def find_split_file(data: Path) -> Path | None:
