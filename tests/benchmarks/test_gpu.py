@@ -171,7 +171,7 @@ def test_random_weights_without_pytorch_say_what_to_do(monkeypatch, tmp_path):
 def test_every_file_of_a_run_is_measured():
     """The command as `make gpu` calls it, on a backend that needs no GPU."""
     command = [sys.executable, "-m", "bcseg_benchmarks.gpu", "--backend", "onnxruntime", "--frames", "2", "--json"]
-    command += ["--model", "edge@overlap", "--precision", "fp32", "--precision", "fp16"]
+    command += ["--model", "edge@overlap", "--precision", "fp32", "--precision", "fp16", "--frame-size", "240x200"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
