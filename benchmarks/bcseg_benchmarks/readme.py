@@ -94,7 +94,8 @@ def _calls(report: Report, model: str) -> str:
     measured = [peer for peer in report.peers if peer.model == model and peer.latency is not None]
     calls = sorted(peer.latency.count for peer in measured if peer.latency is not None)
     rounds = max(len(peer.round_medians_ms) for peer in measured)
-    return f"median and range of {rounds} rounds, {calls[0]} to {calls[-1]} calls each way"
+    count = f"{calls[0]}" if calls[0] == calls[-1] else f"{calls[0]} to {calls[-1]}"
+    return f"median and range of {rounds} rounds, {count} calls each way"
 
 
 def _plain_openvino(report: Report, model: str) -> list[str]:
