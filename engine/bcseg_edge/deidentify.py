@@ -95,6 +95,7 @@ class MaskedSource:
         self._rectangles = tuple(rectangles)
         self._keep_names = keep_names
         self._inside = inside
+        self._to_hit = self._rectangles if inside is None else (*self._rectangles, inside)
         self.description = source.description
         self.frame_hz = source.frame_hz
         self.count = source.count
@@ -106,7 +107,7 @@ class MaskedSource:
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._source:
-            _require_hit((*self._rectangles, *([self._inside] if self._inside else [])), frame.image.shape[:2])
+            _require_hit(self._to_hit, frame.image.shape[:2])
             yield mask_frame(frame, self._rectangles, self._keep_names, self._inside)
 
     def close(self) -> None:

@@ -21,20 +21,17 @@ from bcseg_edge.tiling import TileGrid
 from bcseg_train.augment import native_transforms, window_transforms
 from bcseg_train.losses import IGNORE, UNKNOWN_LESION
 from bcseg_train.recipes import Recipe
+from bcseg_train.thinning import Labelled
 
 LESION_CENTRED = 0.7  # share of lesion-centred crops among "lesion_centred" items; the rest are anywhere
 
 
-class LabelledImage(Protocol):
+class LabelledImage(Labelled, Protocol):
     """An image with its labels on disk: `busi.Sample`, `pretraining_sets.MaskedImage`."""
 
     @property
     def name(self) -> str:
         """Tells it from the other images of its folder."""
-
-    @property
-    def label(self) -> int:
-        """Its class; its lesions' label where it has any."""
 
     def load(self) -> tuple[UInt8Array, UInt8Array]:
         """Grey image and labels, uint8 `[H, W]`."""

@@ -18,10 +18,8 @@ from bcseg_train.dataset import LabelledImage
 from bcseg_train.models import CheckpointInfo, SegmentationNet, load_checkpoint
 
 PIXELS_PER_FRAME = 4000
-LIMITS = (
-    0.1,
-    10.0,
-)  # a network that knows nothing would get a temperature without bounds, and logits of nothing but zero
+# A network that knows nothing would get a temperature without bounds, and logits of nothing but zero.
+LIMITS = (0.1, 10.0)
 KEY = "model.temperature"
 
 

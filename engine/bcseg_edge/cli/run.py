@@ -192,8 +192,8 @@ def run(
                 "only a live run can tell where --crop auto ends before it records",
                 "name the part that --deidentify keeps: --crop X,Y,W,H, or play the file with --live",
             )
-        out.check_files(given, outputs, crop)
         part = _part(crop, given)
+        out.check_files(given, outputs, part)
         frames = out.masked_source(given, outputs, part)
         file = model_file(model, backend, wanted)
         loaded = opened.enter_context(load_model(file, backend, threads, wanted))

@@ -163,7 +163,7 @@ def check_offline(given: Sequence[str]) -> None:
         )
 
 
-def check_files(source: Source, options: OutputOptions, crop: str | None) -> None:
+def check_files(source: Source, options: OutputOptions, crop: Crop | None) -> None:
     """Refuse options that need the place of the image in one file where the source is several DICOM files.
 
     Raises:
@@ -171,8 +171,7 @@ def check_files(source: Source, options: OutputOptions, crop: str | None) -> Non
     """
     from bcseg_edge.sources import DicomFilesSource
 
-    is_part = crop not in (None, "auto", "none")
-    if isinstance(source, DicomFilesSource) and (options.masks or options.deidentify or is_part):
+    if isinstance(source, DicomFilesSource) and (options.masks or options.deidentify or crop is not None):
         raise DataError(
             "--mask, --crop X,Y,W,H and --deidentify are for one DICOM file, whose region they count from",
             "run the files one by one",
